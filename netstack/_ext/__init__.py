@@ -1,0 +1,22 @@
+"""The compiled kernels, and the one switch that selects them.
+
+``COMPILED`` is decided once: true when every kernel imports and ``NETSTACK_PURE`` is not set.
+``REASON`` says why not. Each kernel has a readable twin in the module that uses it.
+"""
+
+from __future__ import annotations
+
+import os
+
+COMPILED = False
+REASON = ""
+
+if os.environ.get("NETSTACK_PURE", "") not in ("", "0"):
+    REASON = "NETSTACK_PURE is set"
+else:
+    try:
+        from netstack._ext import checksum as _checksum  # noqa: F401
+    except ImportError as error:
+        REASON = f"not built: {error.name}" if error.name else str(error)
+    else:
+        COMPILED = True

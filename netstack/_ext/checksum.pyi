@@ -1,0 +1,3 @@
+from typing_extensions import Buffer
+
+def internet_sum(data: Buffer, initial: int = 0) -> int: ...

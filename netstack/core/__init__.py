@@ -1,0 +1,1 @@
+"""What every layer shares: addresses, numbers, timers, randomness, errors and the trace."""

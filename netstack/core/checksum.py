@@ -1,0 +1,70 @@
+"""The Internet checksum (RFC 1071): the readable definition, and the switch to the kernel.
+
+``internet_sum`` returns the 16-bit one's complement sum, not complemented; sums of pieces that
+start at even offsets add up with ``fold(a + b)``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netstack import _ext
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def internet_sum_py(data: Buffer, initial: int = 0) -> int:
+    """Return the folded one's complement sum of ``data`` as big-endian 16-bit words.
+
+    ``initial`` is a sum to go on from. An odd last octet counts as the high half of a word
+    (RFC 1071 section 4.1). A sum is congruent to the number itself modulo 65535, which lets
+    the interpreter's big integers do the loop: 4-8 times faster than a loop over words.
+    """
+    view = memoryview(data).cast("B")
+    value = int.from_bytes(view, "big")
+    if len(view) & 1:
+        value <<= 8
+    total = value + initial
+    if total == 0:
+        return 0
+    return total % 0xFFFF or 0xFFFF  # zero is only the sum of zeros
+
+
+def fold(total: int) -> int:
+    """Return ``total`` with its carries added back in until 16 bits are left."""
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+if _ext.COMPILED:
+    from netstack._ext.checksum import internet_sum
+else:
+    internet_sum = internet_sum_py
+
+
+def internet_checksum(data: Buffer, initial: int = 0) -> int:
+    """Return the checksum field's value for ``data``: the complement of its sum."""
+    return ~internet_sum(data, initial) & 0xFFFF
+
+
+def sum_pieces(pieces: list[Buffer], initial: int = 0) -> int:
+    """Return the sum of ``pieces`` laid end to end; odd lengths shift what follows by an octet."""
+    total = initial
+    odd = False
+    for piece in pieces:
+        part = internet_sum(piece)
+        # An octet in the low half weighs 1/256 of one in the high half: swap the sum's octets.
+        total += (part >> 8 | (part & 0xFF) << 8) if odd else part
+        odd ^= bool(memoryview(piece).nbytes & 1)
+    return fold(total)
+
+
+def pseudo_header_sum(source: bytes, destination: bytes, protocol: int, length: int) -> int:
+    """Return the sum of the pseudo-header (RFC 9293 3.1 for IPv4, RFC 8200 8.1 for IPv6).
+
+    ``source`` and ``destination`` are packed addresses of one version; ``length`` is that of
+    the transport header and payload in octets.
+    """
+    return internet_sum(source + destination, protocol + (length >> 16) + (length & 0xFFFF))

@@ -1,0 +1,45 @@
+"""Arithmetic on TCP sequence numbers, modulo 2**32 (RFC 9293 section 3.4).
+
+Two numbers less than 2**31 apart have an order; the functions here are the only place that
+knows how it is computed.
+"""
+
+from __future__ import annotations
+
+MASK = 0xFFFFFFFF
+_HALF = 0x80000000
+
+
+def add(seq: int, octets: int) -> int:
+    """Return ``seq`` advanced by ``octets`` (may be negative)."""
+    return (seq + octets) & MASK
+
+
+def diff(a: int, b: int) -> int:
+    """Return the signed distance ``a - b``, in -2**31 .. 2**31 - 1."""
+    return ((a - b + _HALF) & MASK) - _HALF
+
+
+def lt(a: int, b: int) -> bool:
+    """Return whether ``a`` comes before ``b``."""
+    return (a - b) & MASK >= _HALF
+
+
+def le(a: int, b: int) -> bool:
+    """Return whether ``a`` comes before ``b`` or equals it."""
+    return (b - a) & MASK < _HALF
+
+
+def gt(a: int, b: int) -> bool:
+    """Return whether ``a`` comes after ``b``."""
+    return (b - a) & MASK >= _HALF
+
+
+def ge(a: int, b: int) -> bool:
+    """Return whether ``a`` comes after ``b`` or equals it."""
+    return (a - b) & MASK < _HALF
+
+
+def in_window(seq: int, start: int, size: int) -> bool:
+    """Return whether ``start <= seq < start + size``."""
+    return (seq - start) & MASK < size

@@ -1,0 +1,160 @@
+"""Timers of one stack, and the event heap of a simulation.
+
+Theory of operation. A retransmission deadline moves on every ACK, so moving one must be cheap:
+a timer is a deadline field, and the heap holds at most one *useful* entry a timer. Arming later
+than the queued entry only writes the field; the entry, when it comes up, sees that it is early
+and queues itself again. Disarming writes ``None``. Stale entries are swept when they outnumber
+the live ones. Ties fire in order of arming (serial numbers), never by ``id``.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Timer:
+    """One deadline and what to do then: ``callback(now)``."""
+
+    __slots__ = ("callback", "deadline", "housekeeping", "queued")
+
+    def __init__(self, callback: Callable[[float], None], *, housekeeping: bool = False) -> None:
+        self.callback = callback
+        self.deadline: float | None = None
+        self.queued: float | None = None  # when the heap's useful entry comes up
+        # Ageing, keepalive, probes, TIME-WAIT: a simulation in which only such timers are left
+        # is deadlocked.
+        self.housekeeping = housekeeping
+
+
+class TimerQueue:
+    """The armed timers of one stack."""
+
+    __slots__ = ("_heap", "_serial", "armed")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._serial = 0
+        self.armed = 0  # timers with a deadline
+
+    def arm(self, timer: Timer, deadline: float) -> None:
+        """Let ``timer`` fire at ``deadline`` (seconds), whatever it was armed for before."""
+        if timer.deadline is None:
+            self.armed += 1
+        timer.deadline = deadline
+        if timer.queued is None or deadline < timer.queued:
+            self._push(timer, deadline)
+
+    def disarm(self, timer: Timer) -> None:
+        """Let ``timer`` not fire."""
+        if timer.deadline is not None:
+            timer.deadline = None
+            self.armed -= 1
+
+    def _push(self, timer: Timer, deadline: float) -> None:
+        timer.queued = deadline
+        self._serial += 1
+        heappush(self._heap, (deadline, self._serial, timer))
+        if len(self._heap) > 64 and len(self._heap) > 4 * self.armed:
+            self._compact()
+
+    def _compact(self) -> None:
+        # Only entries that are their timer's useful one, and whose timer is armed, stay.
+        kept = []
+        for entry in self._heap:
+            timer = entry[2]
+            if entry[0] != timer.queued:
+                continue
+            if timer.deadline is None:
+                timer.queued = None
+            else:
+                kept.append(entry)
+        heapify(kept)
+        self._heap = kept
+
+    def next_deadline(self) -> float | None:
+        """Return the earliest deadline, or None; exact, and never later than needed."""
+        heap = self._heap
+        while heap:
+            when, _, timer = heap[0]
+            deadline = timer.deadline
+            if when == timer.queued and deadline is not None:
+                if deadline <= when:
+                    return when
+                heappop(heap)
+                self._push(timer, deadline)
+                continue
+            heappop(heap)
+            if when == timer.queued:
+                timer.queued = None
+        return None
+
+    def run_due(self, now: float) -> int:
+        """Fire every timer whose deadline is at or before ``now``; return how many fired.
+
+        A callback may arm any timer, its own included; one armed for ``now`` or earlier fires
+        in the next call, so that a call ends.
+        """
+        due: list[Timer] = []
+        while True:
+            deadline = self.next_deadline()
+            if deadline is None or deadline > now:
+                break
+            timer = heappop(self._heap)[2]
+            timer.queued = None
+            due.append(timer)
+        fired = 0
+        for timer in due:
+            # An earlier callback of this round may have disarmed or moved it.
+            if timer.deadline is None:
+                continue
+            if timer.deadline > now:
+                if timer.queued is None:
+                    self._push(timer, timer.deadline)
+                continue
+            timer.deadline = None
+            self.armed -= 1
+            fired += 1
+            timer.callback(now)
+        return fired
+
+    def only_housekeeping(self) -> bool:
+        """Return whether no armed timer can bring anything but upkeep."""
+        return all(
+            entry[2].housekeeping for entry in self._heap if entry[2].deadline is not None
+        )
+
+
+class EventHeap:
+    """What will happen in a simulated world, ordered by time and then by order of planning."""
+
+    __slots__ = ("_heap", "_serial", "now")
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
+        self._serial = 0
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def schedule(self, when: float, callback: Callable[..., None], *args: object) -> None:
+        """Plan ``callback(*args)`` for virtual time ``when``; the past counts as now."""
+        self._serial += 1
+        heappush(self._heap, (max(when, self.now), self._serial, callback, args))
+
+    def next_time(self) -> float | None:
+        """Return when the next event is due, or None."""
+        return self._heap[0][0] if self._heap else None
+
+    def run_next(self) -> None:
+        """Move the clock to the next event and run it.
+
+        Raises: IndexError if nothing is planned.
+        """
+        when, _, callback, args = heappop(self._heap)
+        self.now = when
+        callback(*args)

@@ -1,0 +1,1 @@
+"""Layer 1: where frames come from and go to."""

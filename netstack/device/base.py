@@ -1,0 +1,161 @@
+"""Frames, and the interface of whatever carries them.
+
+A frame is what passes between a device and the stack. Going down, TCP makes one with a fresh
+``header`` that has headroom, and each layer packs its header in front of the last, in place;
+payload is never copied. Going up, ``header`` holds the octets read from the device. A frame
+with ``gso_size`` is a super-segment: it stands for ``segments`` wire frames, and every MTU,
+queue, rate and counter decision uses those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from typing_extensions import Buffer
+
+    from netstack.core.trace import Reason
+
+HEADROOM = 80
+"""Octets in front of a transport header: Ethernet 14 + VLAN 4 + IPv6 40, and room to spare."""
+
+MAX_PAYLOAD_BUFFERS = 16
+
+
+class Medium(IntEnum):
+    """What a device's frames begin with."""
+
+    ETHERNET = 1
+    IP = 2
+
+
+class Checksum(IntEnum):
+    """What is known about the transport checksum of a frame.
+
+    PARTIAL: the field holds the pseudo-header's sum; the sum from ``checksum_start`` on is still
+    to be added, and the result goes to ``checksum_start + checksum_offset``.
+    """
+
+    UNKNOWN = 0
+    VALID = 1
+    PARTIAL = 2
+
+
+class GsoType(IntEnum):
+    """How a super-segment is to be cut."""
+
+    NONE = 0
+    TCPV4 = 1
+    TCPV6 = 4
+
+
+class Frame:
+    """Octets on their way through a stack.
+
+    The frame is ``header[start:]`` followed by the ``payload`` buffers (at most 16, read-only,
+    by reference). Protocol headers lie in ``header`` whole; payload may begin there.
+    ``checksum_start`` is an index into ``header``; ``checksum_offset`` counts from it.
+    ``group``: arrived as link-layer broadcast or multicast. ``id`` is 0 unless traced.
+    """
+
+    __slots__ = (
+        "checksum",
+        "checksum_offset",
+        "checksum_start",
+        "group",
+        "gso_size",
+        "gso_type",
+        "header",
+        "id",
+        "payload",
+        "reason",
+        "received_at",
+        "segments",
+        "start",
+    )
+
+    def __init__(
+        self,
+        header: bytes | bytearray | memoryview,
+        payload: Sequence[Buffer] = (),
+        *,
+        start: int = 0,
+    ) -> None:
+        self.header = header
+        self.start = start
+        self.payload = payload
+        self.gso_size = 0
+        self.gso_type = GsoType.NONE
+        self.checksum = Checksum.UNKNOWN
+        self.checksum_start = 0
+        self.checksum_offset = 0
+        self.segments = 1
+        self.received_at = 0.0
+        self.group = False
+        self.reason: Reason | None = None
+        self.id = 0
+
+    def __len__(self) -> int:
+        """Return the octets of the whole frame, super-segments whole."""
+        length = len(self.header) - self.start
+        for piece in self.payload:
+            length += len(piece)  # type: ignore[arg-type]
+        return length
+
+    def octets(self) -> bytes:
+        """Return a copy of the frame as one ``bytes``, as it stands (PARTIAL stays PARTIAL)."""
+        return b"".join((memoryview(self.header)[self.start :], *self.payload))
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a device can do.
+
+    ``mtu`` counts octets of an IP packet. ``tx_checksum``: PARTIAL frames may be handed over;
+    ``rx_checksum``: it marks frames VALID or PARTIAL. ``gso_max_size`` is the largest IP packet
+    of a super-segment that it takes, 0 for none.
+    """
+
+    medium: Medium = Medium.ETHERNET
+    mtu: int = 1500
+    tx_checksum: bool = False
+    rx_checksum: bool = False
+    gso_max_size: int = 0
+
+
+class Device:
+    """A source and sink of frames; subclasses override what they can do.
+
+    ``transmit`` never delivers to a receiver in the same call: what is sent is handed over in a
+    later step, so that no layer is entered twice.
+    """
+
+    def __init__(self, name: str, capabilities: Capabilities) -> None:
+        self.name = name
+        self.capabilities = capabilities
+        self.on_pending: Callable[[], None] | None = None
+        """Called (by a device without descriptor) when frames became pending; set by a driver.
+        It must only take a note: never step a stack from it."""
+
+    def transmit(self, frame: Frame) -> bool:
+        """Take ``frame`` to the wire; False = busy, the caller keeps it and tries again later."""
+        raise NotImplementedError
+
+    def receive_burst(self, limit: int = 64) -> list[Frame]:
+        """Return up to ``limit`` frames that have arrived; never blocks."""
+        raise NotImplementedError
+
+    def pending(self) -> bool:
+        """Return whether frames wait that no descriptor announces."""
+        return False
+
+    def fileno(self) -> int:
+        """Return the descriptor to poll for readability, or -1 if there is none."""
+        return -1
+
+    def close(self) -> None:
+        """Release what the device holds; idempotent."""
