@@ -15,8 +15,10 @@ if os.environ.get("NETSTACK_PURE", "") not in ("", "0"):
     REASON = "NETSTACK_PURE is set"
 else:
     try:
-        from netstack._ext import checksum as _checksum  # noqa: F401
+        import netstack._ext.checksum  # noqa: F401
+    except ModuleNotFoundError:
+        REASON = "kernels not built"
     except ImportError as error:
-        REASON = f"not built: {error.name}" if error.name else str(error)
+        REASON = str(error)
     else:
         COMPILED = True

@@ -20,10 +20,14 @@ def internet_sum_py(data: Buffer, initial: int = 0) -> int:
     ``initial`` is a sum to go on from. An odd last octet counts as the high half of a word
     (RFC 1071 section 4.1). A sum is congruent to the number itself modulo 65535, which lets
     the interpreter's big integers do the loop: 4-8 times faster than a loop over words.
+
+    Raises: BufferError if the octets don't lie in one piece.
     """
-    view = memoryview(data).cast("B")
-    value = int.from_bytes(view, "big")
-    if len(view) & 1:
+    view = memoryview(data)
+    if not view.c_contiguous:
+        raise BufferError("the octets to sum must lie in one piece")
+    value = int.from_bytes(view.tobytes(), "big")
+    if view.nbytes & 1:
         value <<= 8
     total = value + initial
     if total == 0:
