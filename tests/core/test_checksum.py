@@ -3,6 +3,7 @@
 import random
 import sys
 from array import array
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -137,7 +138,7 @@ def test_data_with_its_checksum_sums_to_all_ones(data):
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
 def test_sum_of_pieces_equals_sum_of_the_whole(data, cuts):
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
-    pieces = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [data[a:b] for a, b in pairwise(edges)]
     assert sum_pieces(pieces) == naive_sum(data)
 
 
