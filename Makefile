@@ -11,7 +11,7 @@ ARGS ?=
 
 # Python >= 3.11 and make are enough: without pip, compiler or network the pure stack runs as is.
 fetch:
-	@$(PYTHON) .ci/venv.py $(VENV)
+	@$(PYTHON) .ci/prepare.py $(VENV)
 	@if [ -x $(RUN) ]; then python=$(RUN); else python="$(PYTHON)"; fi; \
 	    $$python -m netstack fetch $(ARGS)
 
@@ -33,7 +33,7 @@ lint: $(STAMP)
 venv: $(STAMP)
 
 $(STAMP): pyproject.toml setup.py $(wildcard ext/*.pyx)
-	@$(PYTHON) .ci/venv.py --dev $(VENV)
+	@$(PYTHON) .ci/prepare.py --dev $(VENV)
 	@touch $@
 
 clean:

@@ -1,4 +1,4 @@
-"""Make .venv ready: ``python .ci/venv.py [--dev] DIR``.
+"""Make .venv ready: ``python .ci/prepare.py [--dev] DIR``.
 
 Without ``--dev`` (`make fetch`) everything is optional: what is missing is named in one line and
 the pure stack runs from the folder. With ``--dev`` (`make test`) it must succeed. This file keeps
@@ -22,7 +22,7 @@ def say(text):
 def newer_python():
     for minor in range(20, NEEDED[1] - 1, -1):
         name = "python3.%d" % minor
-        path = shutil.which(name)
+        path = getattr(shutil, "which", lambda name: None)(name)
         if path and subprocess.call([path, "-c", ""], stderr=subprocess.DEVNULL) == 0:
             return name
     return "python3.12"
