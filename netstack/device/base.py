@@ -24,6 +24,10 @@ HEADROOM = 80
 """Octets in front of a transport header: Ethernet 14 + VLAN 4 + IPv6 40, and room to spare."""
 
 MAX_PAYLOAD_BUFFERS = 16
+"""Payload buffers of a frame going down: what one gathering system call takes well."""
+
+MAX_RECEIVED_BUFFERS = 44
+"""Payload buffers of a merged frame going up: 64 KB in pieces of 1,460 octets."""
 
 
 class Medium(IntEnum):
@@ -56,9 +60,10 @@ class GsoType(IntEnum):
 class Frame:
     """Octets on their way through a stack.
 
-    The frame is ``header[start:]`` followed by the ``payload`` buffers (at most 16, read-only,
-    by reference). Protocol headers lie in ``header`` whole; payload may begin there.
-    ``checksum_start`` is an index into ``header``; ``checksum_offset`` counts from it.
+    The frame is ``header[start:]`` followed by the ``payload`` buffers (at most 16 going down,
+    44 going up; read-only, by reference). Protocol headers lie in ``header`` whole; payload may
+    begin there. ``checksum_start`` is an index into ``header``, ``checksum_offset`` counts from
+    it; a super-segment has both, whatever its ``checksum`` state.
     ``group``: arrived as link-layer broadcast or multicast. ``id`` is 0 unless traced.
     """
 
