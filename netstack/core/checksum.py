@@ -43,7 +43,7 @@ def fold(total: int) -> int:
 
 
 if _ext.COMPILED:
-    from netstack._ext.checksum import internet_sum
+    from netstack._ext.checksum import internet_sum as internet_sum
 else:
     internet_sum = internet_sum_py
 
