@@ -47,6 +47,8 @@ class Task(ABC, Generic[T]):
     """A function that runs beside its spawner."""
 
     name: str
+    host: str = ""
+    """The host that it was spawned on, if any."""
 
     @property
     @abstractmethod
@@ -65,7 +67,7 @@ class Driver(ABC):
     """Runs stacks; all time is in seconds on the driver's clock.
 
     ``function``, ``condition`` and ``handler`` run inside a section: they must not block and
-    must not call the driver again, ``wake`` and ``set_handler`` excepted.
+    must not call the driver again, ``wake``, ``set_handler`` and ``spawn_service`` excepted.
     """
 
     @property
@@ -124,6 +126,13 @@ class Driver(ABC):
     @abstractmethod
     def spawn(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """Run ``function`` beside the caller."""
+
+    def spawn_service(self, function: Callable[[], None]) -> None:
+        """Run ``function`` beside everything, for a server: nobody joins it or waits for its end.
+
+        May be called inside a section; it starts after that.
+        """
+        self.spawn(function)
 
     @abstractmethod
     def sleep(self, seconds: float) -> None:

@@ -1,0 +1,42 @@
+"""The message of a ``Deadlock``: who waits for what, as a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from netstack.driver.tasks import Wait
+
+COLUMNS = ("task", "host", "call", "TCP state", "octets queued", "since")
+
+
+def _endpoint_name(endpoint: object) -> str:
+    local, remote = getattr(endpoint, "local", None), getattr(endpoint, "remote", None)
+    names = [f"{name[0]}:{name[1]}" for name in (local, remote) if isinstance(name, tuple)]
+    return f" ({' > '.join(names)})" if names else ""
+
+
+def _row(wait: Wait[object]) -> tuple[str, ...]:
+    state = getattr(wait.endpoint, "state", None)
+    queued = getattr(wait.endpoint, "queued", None)
+    return (
+        wait.strand.name,
+        wait.waiting.host or getattr(wait.strand.task, "host", "") or "-",
+        (wait.waiting.call or "-") + _endpoint_name(wait.endpoint),
+        str(getattr(state, "name", None) or "-"),
+        "-" if queued is None else str(queued),
+        f"t={wait.since:.6f}",
+    )
+
+
+def waits_table(why: str, waits: Sequence[Wait[object]]) -> str:
+    """Return ``why`` and, below it, one line for each wait."""
+    rows = [COLUMNS, *(_row(wait) for wait in waits)]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(COLUMNS))]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join((why, *("  " + line for line in lines)))
