@@ -1,0 +1,1 @@
+"""Applications: HTTP, DNS servers and the small services of ``Host.serve``."""
