@@ -119,9 +119,7 @@ class Pathfinder:
                 return interface
         return None
 
-    def _source(
-        self, route: Route, destination: IPAddress, source: IPAddress | None
-    ) -> IPAddress:
+    def _source(self, route: Route, destination: IPAddress, source: IPAddress | None) -> IPAddress:
         addresses = self._addresses
         looped = route.interface is addresses.loopback
         if source is None or source.is_unspecified:
