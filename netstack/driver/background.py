@@ -1,0 +1,97 @@
+"""The thread that leads while no call does.
+
+Timers must fire, mirrors must follow and peers must be answered while no application thread
+waits. The thread stands by: it looks at the driver every 2 ms, less often (up to 256 ms) while
+one and the same leader lasts, and leads only when nobody did for a whole tick. So a program
+that calls all the time keeps its run to completion, and an idle one costs nothing: then this
+thread sleeps in ``poll`` like any leader.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from netstack.driver.base import PENDING, Pending
+from netstack.driver.waiter import Waiter
+
+if TYPE_CHECKING:
+    from netstack.driver.realtime import RealTimeDriver
+
+MIN_TICK_S = 0.002
+MAX_TICK_S = 0.256
+
+
+class Background:
+    """The stand-by leader of one driver."""
+
+    def __init__(self, driver: RealTimeDriver) -> None:
+        self._driver = driver
+        self.waiter = Waiter(self, 0)
+        self.tick = MIN_TICK_S
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread unless it runs."""
+        if self._thread is None:
+            self._thread = threading.Thread(
+                target=self._run, name="netstack-background", daemon=True
+            )
+            self._thread.start()
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, unless it is the caller."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def hurry(self) -> None:
+        """End a grown tick: the last leader went. Inside a section."""
+        if self.tick > MIN_TICK_S:
+            self.nudge()
+
+    def nudge(self) -> None:
+        """End the tick, however long. Inside a section."""
+        if self._lock.locked():
+            self._lock.release()
+
+    def _run(self) -> None:
+        driver = self._driver
+        seen: tuple[int, bool] | None = None
+        torn = False
+        while driver.closing is None:
+            # Always timed: a lost release may cost a tick, never progress.
+            self._lock.acquire(True, self.tick)
+            leader = driver.leader
+            led = leader is not None and not leader.dead
+            look = (driver.terms, led)
+            if look != seen:
+                self.tick = MIN_TICK_S
+            elif led:
+                self.tick = min(self.tick * 2, MAX_TICK_S)
+            else:
+                self._lead()
+                look = (driver.terms, False)
+            seen = look
+            # Whoever is inside a section shows as torn too; twice in a row is worth a look.
+            if torn and driver.torn:
+                driver.mend()
+            torn = driver.torn
+
+    def _lead(self) -> None:
+        driver = self._driver
+        waiter = self.waiter
+        waiter.dead = False
+        waiter.thread = threading.get_ident()
+        driver.run_wait(waiter, self._enough, None)
+
+    def _enough(self, now: float) -> Literal[True, Pending.PENDING]:
+        driver = self._driver
+        driver.heir = None  # one that did not come within a whole tick
+        leader = driver.leader
+        taken = leader is not None and leader is not self.waiter and not leader.dead
+        if taken or driver.waiters or driver.closing is not None:
+            return True
+        return PENDING

@@ -1,0 +1,190 @@
+"""Where the leader sleeps: the devices' descriptors and the one that others wake it by.
+
+Only the leader polls and only the leader reads ``wake_fd``; anybody may write it. The poll set is
+changed by the leader alone, before it sleeps, so that nobody changes it under its feet. ``poll``
+counts in milliseconds, rounded up: an early wake-up would only find the deadline in the future.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import weakref
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from netstack.device.base import Device
+    from netstack.stack import Stack
+
+SPIN_S = 100e-6
+"""How long the leader may spin before it sleeps: about what a sleep and a wake-up cost."""
+
+_SPIN_CREDIT = 4  # waits in a row that ended within SPIN_S before spinning begins
+_MAX_CREDIT = 8
+_MAX_POLL_MS = 3_600_000  # poll takes a C int; waking once an hour costs nothing
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _make_wake_fds() -> tuple[int, int]:
+    """Return what the leader polls and what others write: one eventfd where there is one."""
+    if hasattr(os, "eventfd"):
+        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return descriptor, descriptor
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    return reader, writer
+
+
+def _close_all(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
+
+
+class Poller:
+    """The descriptors of one driver's devices and its wake-up descriptor."""
+
+    def __init__(self) -> None:
+        self.wake_fd, self.write_fd = _make_wake_fds()
+        self._owned = list({self.wake_fd, self.write_fd})
+        # A finalizer or a weak reference's callback may write at any time as long as somebody
+        # can reach this object: the descriptor goes with it, never earlier.
+        weakref.finalize(self, _close_all, self._owned).atexit = False
+        self.watched: dict[int, tuple[Stack, Device]] = {}
+        self.waits_for_output = False
+        self._known: list[tuple[Device, ...]] = []
+        self._failed: set[int] = set()
+        self._poll: select.poll | None = None
+        self._many_cpus = _cpus() > 1
+        self._credit = 0
+
+    def wake(self) -> None:
+        """Make ``wake_fd`` readable; callable from anywhere, finalizers included."""
+        descriptor = self.write_fd
+        if descriptor < 0:
+            return
+        try:
+            os.write(descriptor, b"\x01\0\0\0\0\0\0\0")
+        except BlockingIOError:
+            return  # it is readable, which is all that was asked for
+
+    def changed(self, stacks: Iterable[Stack]) -> bool:
+        """Return whether a device came or went since ``rebuild``."""
+        return self._poll is None or self._known != [tuple(stack.devices) for stack in stacks]
+
+    def watch_output(self) -> None:
+        """Watch for room those devices that have output waiting.
+
+        Only for the leader, inside its section.
+        """
+        poll = self._poll
+        if poll is None:
+            return
+        had_output = self.waits_for_output
+        self.waits_for_output = False
+        for descriptor, (stack, device) in self.watched.items():
+            waits = has_output(stack, device)
+            if descriptor in self._failed or not (waits or had_output):
+                continue
+            poll.modify(descriptor, select.POLLIN | (select.POLLOUT if waits else 0))
+            self.waits_for_output |= waits
+
+    def rebuild(self, stacks: Iterable[Stack]) -> None:
+        """Watch the devices that ``stacks`` have now; only for the leader, in its section."""
+        poll = select.poll()
+        poll.register(self.wake_fd, select.POLLIN)
+        self._known = [tuple(stack.devices) for stack in stacks]
+        self.watched = {}
+        self._failed = set()
+        for stack in stacks:
+            for device in stack.devices:
+                descriptor = device.fileno()
+                if descriptor >= 0:
+                    self.watched[descriptor] = (stack, device)
+                    poll.register(descriptor, select.POLLIN)
+        self.waits_for_output = False
+        self._poll = poll
+
+    def ignore(self, descriptor: int) -> None:
+        """Watch a descriptor no longer that only reports an error: polling it would spin."""
+        if self._poll is not None and descriptor not in self._failed:
+            self._failed.add(descriptor)
+            self._poll.unregister(descriptor)
+
+    def wait(self, sleep_until: float, contending: Collection[int]) -> list[tuple[int, int]]:
+        """Sleep until a descriptor is ready or the time has come; return what is ready.
+
+        Only for the leader, outside any section; ``wake_fd`` has been read.
+        """
+        poll = self._poll
+        if poll is None:
+            return []
+        began = monotonic()
+        left = sleep_until - began
+        ready: list[tuple[int, int]] = []
+        if left <= 0:
+            ready = poll.poll(0)
+        else:
+            if self._credit >= _SPIN_CREDIT and self._many_cpus:
+                ready = self._spin(poll, began + min(SPIN_S, left), contending)
+            if not ready:
+                ready = poll.poll(self._milliseconds(left))
+            self._judge(monotonic() - began)
+        return self._read_wake_fd(ready)
+
+    def _spin(
+        self, poll: select.poll, until: float, contending: Collection[int]
+    ) -> list[tuple[int, int]]:
+        while not contending:
+            ready = poll.poll(0)
+            if ready or monotonic() >= until:
+                return ready
+        return []
+
+    def _judge(self, waited: float) -> None:
+        # A wait this short would have paid a spin; it tells without having to try one.
+        if waited <= SPIN_S:
+            self._credit = min(self._credit + 1, _MAX_CREDIT)
+        else:
+            self._credit = max(self._credit - 1, 0)
+
+    @staticmethod
+    def _milliseconds(left: float) -> int | None:
+        if left == math.inf:
+            return None
+        return min(math.ceil(left * 1000), _MAX_POLL_MS)
+
+    def _read_wake_fd(self, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        wake_fd = self.wake_fd
+        if not any(descriptor == wake_fd for descriptor, _ in ready):
+            return ready
+        try:
+            os.read(wake_fd, 4096)
+        except BlockingIOError:
+            pass  # the dead frame of an interrupted leader had read it
+        except OSError:
+            if self.wake_fd >= 0:  # -1: this is a forked child
+                raise
+        return [pair for pair in ready if pair[0] != wake_fd]
+
+    def forget(self) -> None:
+        """Let go of everything in a forked child; the parent's descriptors stay as they are."""
+        self.wake_fd = self.write_fd = -1
+        self._poll = None
+        self.watched = {}
+        self._known = []
+        _close_all(self._owned)
+
+
+def has_output(stack: Stack, device: Device) -> bool:
+    """Return whether frames for ``device`` wait in its interface."""
+    return any(each.queued and each.device is device for each in stack.interfaces)

@@ -1,0 +1,195 @@
+"""Sections of the real-time driver: entering one, settling it, waking whom it concerns.
+
+The state here is what ``realtime`` describes; this half of it knows nothing of how one waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING
+
+from netstack.driver.poller import Poller
+from netstack.driver.repair import Repairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netstack.driver.mirror import Mirror
+    from netstack.driver.waiter import Waiter
+    from netstack.stack import Stack
+    from netstack.transport.events import Event
+
+_ROUNDS = 64  # polls of a stack in one section; what is left is due at once
+_EVENTS = 1024  # events pulled from a stack in one round
+
+
+class Sections:
+    """The state that sections guard, and their beginning and end."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.leader: Waiter | None = None
+        self.heir: Waiter | None = None
+        self.waiters: dict[Waiter, None] = {}
+        self.sleep_until = 0.0
+        self.terms = 0
+        self.torn = False
+        self.closing: OSError | None = None
+        self.stacks: tuple[Stack, ...] = ()
+        self.handlers: dict[int, tuple[object, Callable[[Event, float], None]]] = {}
+        self.mirrors: dict[int, tuple[object, Mirror]] = {}
+        self.deferred: deque[Callable[[float], None]] = deque()
+        self.touched: dict[int, object] = {}
+        self.poller = Poller()
+        self.repairs = Repairs(self)
+        self.contending: set[int] = set()
+        self.yielding = False
+        self.turn = threading.Lock()
+        self.turn.acquire()
+        self.earliest = inf  # what the last settle found
+        self.looking: Waiter | None = None
+
+    def wake(self, endpoint: object) -> None:
+        """Ask the conditions of all who wait on ``endpoint`` again, and update its mirror."""
+        self.touched[id(endpoint)] = endpoint
+        if not self.inside():
+            self.poller.wake()
+
+    def set_handler(
+        self, endpoint: object, handler: Callable[[Event, float], None] | None
+    ) -> None:
+        """Let ``handler(event, now)`` have each event of ``endpoint``; None ends that."""
+        if handler is None:
+            self.handlers.pop(id(endpoint), None)
+        else:
+            self.handlers[id(endpoint)] = (endpoint, handler)
+
+    def inside(self) -> bool:
+        """Return whether this thread is inside a section."""
+        return self.lock._is_owned()  # type: ignore[attr-defined,no-any-return]
+
+    def refuse_own_section(self) -> None:
+        """Raise RuntimeError if this thread is inside a section: it would enter it twice."""
+        if self.inside():
+            raise RuntimeError(
+                "the driver was called from inside its own section: "
+                "by a signal handler, a handler or a condition"
+            )
+
+    def enter(self) -> None:
+        """Begin a section: the first act after ``with self.lock``."""
+        if self.yielding:
+            self.yielding = False
+            if self.turn.locked():
+                self.turn.release()
+        if self.torn:
+            self.repairs.repair()
+        self.torn = True
+
+    def check_open(self) -> None:
+        """End the section with EBADF if the driver is closed."""
+        if self.closing is not None:
+            self.torn = False
+            raise OSError(*self.closing.args)
+
+    def mend(self) -> None:
+        """Repair what a cut section left, if it did; outside any section."""
+        if not self.torn or self.inside():
+            return
+        with self.lock:
+            if self.torn:
+                self.repairs.repair()
+                self.torn = False
+
+    def settle(self, now: float, moved: bool = False) -> None:
+        """Bring the stacks to rest and wake whom it concerns: the last act of a section.
+
+        ``moved``: this section stepped a stack, so whoever waits for any step looks again.
+        """
+        while self.deferred:
+            moved = True
+            self.repairs.guard(None, self.deferred.popleft(), now)
+        for _ in range(_ROUNDS):
+            quiet = True
+            earliest = inf
+            for stack in self.stacks:
+                deadline = stack.next_deadline()
+                if deadline is not None and deadline <= now:
+                    self.repairs.guard(stack, stack.poll, now)
+                    deadline = now
+                    quiet = False
+                if self._pull_events(stack, now):
+                    quiet = False
+                if deadline is not None and deadline < earliest:
+                    earliest = deadline
+            if quiet:
+                break
+            moved = True
+        self.earliest = earliest
+        if moved or self.touched:
+            self._wake_touched(moved)
+        if self.sleep_until and self._leader_is_late():
+            self.wake_leader()
+
+    def _pull_events(self, stack: Stack, now: float) -> bool:
+        """Note whom events concern and run handlers; return whether there were any."""
+        for count in range(_EVENTS):
+            event = stack.next_event()
+            if event is None:
+                return count > 0
+            source = event.source
+            self.touched[id(source)] = source
+            known = self.handlers.get(id(source))
+            if known is not None:
+                self.repairs.handle(known[1], event, now)
+        return True
+
+    def _leader_is_late(self) -> bool:
+        """Return whether the leader sleeps too long, or watches not what it should."""
+        if self.earliest < self.sleep_until or self.poller.changed(self.stacks):
+            return True
+        if self.poller.waits_for_output:
+            return False
+        return any(interface.queued for stack in self.stacks for interface in stack.interfaces)
+
+    def _wake_touched(self, moved: bool) -> None:
+        touched = self.touched
+        for waiter in tuple(self.waiters):
+            if self._concerns(waiter, moved):
+                self.wake_waiter(waiter)
+        leader = self.leader
+        if self.sleep_until and leader is not None and self._concerns(leader, moved):
+            self.wake_leader()
+        looking = self.looking
+        if looking is not None and self._concerns(looking, moved):
+            looking.again = True
+        if self.mirrors:
+            for key in touched:
+                known = self.mirrors.get(key)
+                if known is not None:
+                    known[1].update(post=True)
+        touched.clear()
+
+    def _concerns(self, waiter: Waiter, moved: bool) -> bool:
+        endpoint = waiter.endpoint
+        return moved if endpoint is None else id(endpoint) in self.touched
+
+    def wake_waiter(self, waiter: Waiter) -> None:
+        """Let a follower look again. Act first, record after: a cut may repeat it, not lose it."""
+        if waiter.lock.locked():
+            waiter.lock.release()
+        self.waiters.pop(waiter, None)
+
+    def wake_leader(self) -> None:
+        """Let the leader look again, if it sleeps."""
+        if self.sleep_until:
+            self.poller.wake()
+            self.sleep_until = 0.0
+
+    def wake_all(self) -> None:
+        """Let everybody look again."""
+        for waiter in tuple(self.waiters):
+            self.wake_waiter(waiter)
+        self.wake_leader()
