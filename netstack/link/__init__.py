@@ -1,0 +1,1 @@
+"""The link layer: interfaces, ARP and its neighbour cache, and a learning switch."""

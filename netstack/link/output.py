@@ -1,0 +1,190 @@
+"""The output queue of an interface: bounded, one turn for each flow after another.
+
+TCP asks for ``room`` before it builds, so that a flow keeps at most 128 KiB below it and takes
+its turn with the others; what asks nobody is refused when its flow or the whole queue is full.
+Here, just above the device, a super-segment that the device cannot take is cut, and a checksum
+that it cannot complete is completed. A cut that was begun is finished before anything else of
+its flow, also if the device was busy in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from netstack.core.trace import FrameSent
+from netstack.device.base import Checksum
+from netstack.device.offload import complete_checksum, segment
+
+if TYPE_CHECKING:
+    from netstack.core.context import Context
+    from netstack.device.base import Device, Frame
+
+MAX_FLOW_OCTETS = 128 * 1024  # of one flow; one more frame may begin below that
+MAX_OCTETS = 8 * 1024 * 1024  # of all flows
+MAX_FRAMES = 4096  # of all flows, super-segments counted once
+
+
+class _Flow:
+    """The waiting frames of one flow, with their lengths in octets."""
+
+    __slots__ = ("frames", "key", "octets")
+
+    def __init__(self, key: object) -> None:
+        self.key = key
+        self.frames: deque[tuple[Frame, int]] = deque()
+        self.octets = 0
+
+
+def header_octets(frame: Frame) -> int:
+    """Return how many octets each wire frame of a TCP super-segment begins with."""
+    tcp = frame.checksum_start
+    return tcp - frame.start + (frame.header[tcp + 12] >> 4 << 2)
+
+
+def wire_octets(frame: Frame, length: int) -> int:
+    """Return how many octets a wire carries for a frame of ``length`` octets."""
+    if frame.segments == 1:
+        return length
+    return length + (frame.segments - 1) * header_octets(frame)
+
+
+class OutputQueue:
+    """Frames on their way to ``device``.
+
+    ``link_octets``: the length of the link header, which no MTU counts. ``min_length``: shorter
+    frames are padded with zeros.
+    """
+
+    def __init__(
+        self, context: Context, device: Device, name: str, link_octets: int, min_length: int
+    ) -> None:
+        self.frames = 0  # super-segments counted once
+        self.octets = 0
+        self._context = context
+        self._device = device
+        self._name = name
+        self._link_octets = link_octets
+        self._min_length = min_length
+        self._padding = bytes(min_length)
+        self._flows: dict[object, _Flow] = {}  # those with frames only
+        self._ring: deque[_Flow] = deque()
+        self._cut: list[Frame] = []  # what is left of the first flow's super-segment, last first
+        self._sent = [0, 0, 0]  # wire frames, octets, super-segments since the last count
+
+    def room(self, flow: object) -> int:
+        """Return how many octets ``flow`` may queue now."""
+        if self.frames >= MAX_FRAMES or self.octets >= MAX_OCTETS:
+            return 0
+        queue = self._flows.get(flow)
+        return MAX_FLOW_OCTETS if queue is None else max(0, MAX_FLOW_OCTETS - queue.octets)
+
+    def add(self, frame: Frame, length: int, flow: object) -> bool:
+        """Queue ``frame`` of ``length`` octets; False = full, dropped and counted."""
+        queue = self._flows.get(flow)
+        if (
+            self.frames >= MAX_FRAMES
+            or self.octets >= MAX_OCTETS
+            or (queue is not None and queue.octets >= MAX_FLOW_OCTETS)
+        ):
+            self._context.drop("link.queue_full", frame.segments, frame.id)
+            return False
+        if length < self._min_length:
+            # RFC 894; zeros, since anything else would leak memory (CVE-2003-0001).
+            frame.payload = (*frame.payload, self._padding[length:])
+            length = self._min_length
+        if queue is None:
+            queue = self._flows[flow] = _Flow(flow)
+            self._ring.append(queue)
+        queue.frames.append((frame, length))
+        queue.octets += length
+        self.octets += length
+        self.frames += 1
+        return True
+
+    def clear(self) -> int:
+        """Forget all that waits; return how many wire frames that was."""
+        waiting = sum(frame.segments for flow in self._ring for frame, _ in flow.frames)
+        self._flows.clear()
+        self._ring.clear()
+        self._cut = []
+        self.frames = self.octets = 0
+        return waiting
+
+    def flush(self, limit: int) -> bool:
+        """Hand up to ``limit`` frames to the device; False = some still wait."""
+        if not self._ring:
+            return True
+        done = self._drain(limit)
+        frames, octets, supers = self._sent
+        if frames:
+            count = self._context.count
+            count("link.frames_sent", frames)
+            count("link.octets_sent", octets)
+            if supers:
+                count("link.super_segments_sent", supers)
+            self._sent = [0, 0, 0]
+        return done
+
+    def _drain(self, limit: int) -> bool:
+        ring, flows, sent = self._ring, self._flows, self._sent
+        capabilities = self._device.capabilities
+        largest = capabilities.gso_max_size + self._link_octets
+        while ring:
+            if limit <= 0:
+                return False
+            flow = ring[0]
+            frame, length = flow.frames[0]
+            if frame.gso_size and length > largest:
+                limit = self._send_cut(frame, limit, partial=capabilities.tx_checksum)
+                if self._cut:
+                    return False
+            else:
+                if frame.checksum is Checksum.PARTIAL and not capabilities.tx_checksum:
+                    complete_checksum(frame)
+                if not self._transmit(frame):
+                    return False
+                limit -= 1
+                sent[0] += frame.segments
+                sent[1] += wire_octets(frame, length)
+                sent[2] += frame.gso_size > 0
+            self.frames -= 1
+            self.octets -= length
+            flow.octets -= length
+            flow.frames.popleft()
+            if not flow.frames:
+                ring.popleft()
+                del flows[flow.key]
+            elif len(ring) > 1:
+                ring.rotate(-1)
+        return True
+
+    def _send_cut(self, frame: Frame, limit: int, *, partial: bool) -> int:
+        """Transmit the wire frames of a super-segment; return what is left of ``limit``."""
+        cut = self._cut
+        if not cut:
+            cut = self._cut = segment(frame, partial=partial)
+            short = self._min_length - len(cut[-1])
+            if short > 0:
+                cut[-1].payload = (*cut[-1].payload, self._padding[:short])
+            cut.reverse()
+        sent = self._sent
+        while cut and limit > 0 and self._transmit(cut[-1]):
+            limit -= 1
+            sent[0] += 1
+            sent[1] += len(cut.pop())
+        return limit
+
+    def _transmit(self, frame: Frame) -> bool:
+        trace = self._context.trace
+        if trace is None:
+            return self._device.transmit(frame)
+        data = frame.octets()
+        if not frame.id:
+            frame.id = trace.frame_id()
+        if not self._device.transmit(frame):
+            return False
+        now, host = self._context.now, self._context.name
+        segments, number = frame.segments, frame.id
+        trace.emit(FrameSent(now, host, "link", self._name, data, frame.reason, segments, number))
+        return True
