@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from netstack.core.address import IPAddress, Prefix
 from netstack.core.errors import ParseError, Unreachable
 from netstack.internet.addresses import LocalAddresses
 from netstack.internet.echo import EchoDemux, EchoEndpoint
@@ -28,7 +27,7 @@ from netstack.wire.ipv4 import IPv4Header, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netstack.core.address import InterfaceAddress
+    from netstack.core.address import InterfaceAddress, IPAddress, Prefix
     from netstack.core.context import Context
     from netstack.device.base import Frame
     from netstack.link.interface import Interface
