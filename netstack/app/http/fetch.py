@@ -216,9 +216,11 @@ class _Fetcher:
 
     def _connect(self, url: Url) -> _Line:
         addresses = self._addresses(url)
-        for address in addresses if self._allow is not None else ():
-            if not self._allow(str(url), address):
-                raise LocalProtocolError(f"{url} at {address} is not allowed")
+        allow = self._allow
+        if allow is not None:
+            for address in addresses:
+                if not allow(str(url), address):
+                    raise LocalProtocolError(f"{url} at {address} is not allowed")
         resolved = self._deadline.elapsed
         sock = self._connect_to_one(addresses, url)
         line = _Line(url, _TimedSocket(sock, self._deadline), resolved, self._deadline.elapsed)
