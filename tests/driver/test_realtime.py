@@ -344,7 +344,8 @@ def test_close_while_blocked_is_ebadf_for_everybody(make_world):
             ended.append(monotonic())
 
         tasks = [world.driver.spawn(block, number) for number in (1, 2, 3)]
-        world.wait_until(lambda: len(world.driver.waiters) == 2 and world.driver.sleep_until)
+        driver = world.driver
+        world.wait_until(lambda driver=driver: len(driver.waiters) == 2 and driver.sleep_until)
         began = monotonic()
         world.driver.close(0.0)
         for task in tasks:
