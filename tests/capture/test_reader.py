@@ -145,7 +145,7 @@ def test_pcp_09_new_section_has_its_own_order_and_interfaces(files, length):
         (7 * 10**9, b"late"),
     ]
     with pytest.raises(ParseError, match="interface 0 of 0"):
-        read(octets + late)
+        read(octets + files.packet(7, b"late", ">"))
 
 
 def test_pcp_09_unknown_interface_is_an_error(files):
