@@ -34,7 +34,7 @@ class Ipv4Config:
     reply_to_broadcast_echo: bool = False  # RFC 1122 3.2.2.6 allows silence; smurf
     reassembly_timeout: float = 30.0  # RFC 791 3.2: TTL seconds upper bound; RFC 8200 4.5: 60 s
     reassembly_max_octets: int = 4 * 1024 * 1024  # all datagrams together
-    reassembly_max_fragments: int = 64  # of one datagram: 65,535 / 1,024
+    reassembly_max_fragments: int = 128  # of one datagram: 65,515 octets at an MTU of 552
     reassembly_max_datagrams: int = 256
     pmtu_lifetime: float = 600.0  # RFC 1191 6.3
     pmtu_max_entries: int = 1024
@@ -79,6 +79,7 @@ class TcpConfig:
     challenge_ack_interval: float = 0.5  # per connection, RFC 5961 7 without a global counter
     min_mss: int = 48  # octets; a peer's smaller MSS counts as this (CVE-2019-11479)
     congestion: str = "newreno"
+    super_segments: bool = True  # off: one wire segment a transmission
     ephemeral_ports: tuple[int, int] = (32_768, 60_999)  # RFC 6056 3.2; Linux's range
 
 
@@ -86,16 +87,22 @@ class TcpConfig:
 class DnsConfig:
     """Name resolution."""
 
-    attempt_timeout: float = 2.0  # seconds a server has to answer
+    attempt_timeout: float = 2.0  # seconds a server has to answer a datagram
+    stream_timeout: float = 5.0  # seconds for connecting, asking and the whole answer
     attempts: int = 3  # rounds over the servers
     edns_payload: int = 1232  # octets, RFC 6891 6.2.5 and DNS Flag Day 2020
+    mix_case: bool = False  # draft-vixie-dnsext-dns0x20: some servers answer in lower case
+    max_mismatches: int = 16  # wrong answers to one query, then TCP; RFC 5452 9.2
     cache_entries: int = 4096
+    cache_octets: int = 4 * 1024 * 1024
     max_ttl: float = 86_400.0  # RFC 8767 4
     max_negative_ttl: float = 10_800.0  # RFC 2308 5: three hours
     failure_ttl: float = 5.0  # RFC 9520 3.2: 1 to 300 s
     max_cname_chain: int = 11  # BIND max-query-restarts
     max_depth: int = 7  # BIND max-recursion-depth
     max_queries: int = 50  # for one name, BIND max-recursion-queries
+    max_servers: int = 13  # of one zone that are considered, as many as the root has
+    max_failed_servers: int = 5  # names of servers without an address, NXNSAttack; unbound's 5
 
 
 @dataclass(frozen=True, slots=True)

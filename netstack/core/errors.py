@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 
 __all__ = [
+    "Aborted",
     "BodyTooLarge",
     "Deadlock",
     "DeviceError",
@@ -90,6 +91,12 @@ class Reset(_OSNetstackError, ConnectionResetError):
     """The peer reset an established connection."""
 
     code = errno.ECONNRESET
+
+
+class Aborted(_OSNetstackError, ConnectionAbortedError):
+    """The connection was ended by an internal error on this side."""
+
+    code = errno.ECONNABORTED
 
 
 class TimedOut(_OSNetstackError, TimeoutError):

@@ -43,3 +43,12 @@ def ge(a: int, b: int) -> bool:
 def in_window(seq: int, start: int, size: int) -> bool:
     """Return whether ``start <= seq < start + size``."""
     return (seq - start) & MASK < size
+
+
+def unwrap(seq: int, near: int) -> int:
+    """Return the unbounded number closest to ``near`` whose low 32 bits are ``seq``.
+
+    Connections count with such numbers, so that order is the order of integers, and put only
+    the low 32 bits on the wire.
+    """
+    return near + ((seq - near + _HALF) & MASK) - _HALF

@@ -123,9 +123,7 @@ class TimerQueue:
 
     def only_housekeeping(self) -> bool:
         """Return whether no armed timer can bring anything but upkeep."""
-        return all(
-            entry[2].housekeeping for entry in self._heap if entry[2].deadline is not None
-        )
+        return all(entry[2].housekeeping for entry in self._heap if entry[2].deadline is not None)
 
 
 class EventHeap:

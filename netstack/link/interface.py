@@ -115,6 +115,11 @@ class Interface:
         """How many frames wait for the device, super-segments counted once."""
         return self._output.frames
 
+    @property
+    def busy(self) -> bool:
+        """Whether frames wait because the device took no more, not for want of a turn."""
+        return self._output.busy
+
     def send_packet(self, next_hop: IPAddress, frame: Frame, flow: object = None) -> bool:
         """Send the packet at ``frame.start`` to a neighbour.
 

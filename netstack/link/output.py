@@ -61,6 +61,7 @@ class OutputQueue:
     ) -> None:
         self.frames = 0  # super-segments counted once
         self.octets = 0
+        self.busy = False  # the device refused the last frame offered
         self._context = context
         self._device = device
         self._name = name
@@ -113,6 +114,7 @@ class OutputQueue:
 
     def flush(self, limit: int) -> bool:
         """Hand up to ``limit`` frames to the device; False = some still wait."""
+        self.busy = False
         if not self._ring:
             return True
         done = self._drain(limit)
@@ -143,6 +145,7 @@ class OutputQueue:
                 if frame.checksum is Checksum.PARTIAL and not capabilities.tx_checksum:
                     complete_checksum(frame)
                 if not self._transmit(frame):
+                    self.busy = True
                     return False
                 limit -= 1
                 sent[0] += frame.segments
@@ -169,7 +172,10 @@ class OutputQueue:
                 cut[-1].payload = (*cut[-1].payload, self._padding[:short])
             cut.reverse()
         sent = self._sent
-        while cut and limit > 0 and self._transmit(cut[-1]):
+        while cut and limit > 0:
+            if not self._transmit(cut[-1]):
+                self.busy = True
+                break
             limit -= 1
             sent[0] += 1
             sent[1] += len(cut.pop())

@@ -1,0 +1,154 @@
+"""The octets of a stream between application and connection.
+
+Both buffers count in absolute stream offsets. Large immutable pieces are held by reference and
+handed out as views; small ones are copied into a chunk, so that one-octet calls don't each cost
+an object. Nothing that was handed out ever changes.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Buffer
+
+BY_REFERENCE = 4096
+"""``bytes`` of at least this many octets are held by reference."""
+
+_SMALL_CHUNK = 2048
+_LARGE_CHUNK = 65_536
+
+
+class SendBuffer:
+    """What was sent or waits to be sent, from the oldest unacknowledged octet on."""
+
+    __slots__ = ("_chunks", "_filled", "_starts", "end", "start")
+
+    def __init__(self) -> None:
+        self.start = 0  # stream offset of the first octet held
+        self.end = 0  # one past the last
+        self._starts: list[int] = []
+        self._chunks: list[memoryview] = []
+        self._filled = 0  # octets used of the last chunk, if it is one of ours; else 0
+
+    def append(self, data: Buffer, length: int) -> None:
+        """Add the first ``length`` octets of ``data``; ``bytes`` of 4 KiB up aren't copied."""
+        if isinstance(data, bytes) and length >= BY_REFERENCE:
+            self._seal()
+            self._starts.append(self.end)
+            self._chunks.append(memoryview(data)[:length])
+            self.end += length
+            return
+        view = memoryview(data).cast("B")
+        taken = 0
+        while taken < length:
+            if not self._filled or self._filled == len(self._chunks[-1]):
+                self._seal()
+                size = _LARGE_CHUNK if length - taken >= _SMALL_CHUNK else _SMALL_CHUNK
+                self._starts.append(self.end)
+                self._chunks.append(memoryview(bytearray(size)))
+            chunk = self._chunks[-1]
+            part = min(length - taken, len(chunk) - self._filled)
+            chunk[self._filled : self._filled + part] = view[taken : taken + part]
+            self._filled += part
+            self.end += part
+            taken += part
+
+    def _seal(self) -> None:
+        if self._filled:
+            self._chunks[-1] = self._chunks[-1][: self._filled]
+            self._filled = 0
+
+    def pieces(self, start: int, end: int, limit: int) -> list[memoryview]:
+        """Return views of at most ``limit`` buffers that cover ``start .. end``.
+
+        Where the range lies in more buffers than that, all of it is copied into one.
+        """
+        index = bisect_right(self._starts, start) - 1
+        result = []
+        position = start
+        while position < end:
+            base = self._starts[index]
+            piece = self._chunks[index][position - base : end - base]
+            result.append(piece.toreadonly())
+            position += len(piece)
+            index += 1
+        if len(result) > limit:
+            return [memoryview(b"".join(result))]
+        return result
+
+    def release(self, offset: int) -> None:
+        """Forget everything before ``offset``."""
+        self.start = offset
+        if offset == self.end:
+            self._starts.clear()
+            self._chunks.clear()
+            self._filled = 0
+            return
+        count = bisect_right(self._starts, offset) - 1
+        if count > 0:
+            del self._starts[:count]
+            del self._chunks[:count]
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+class ReceiveBuffer:
+    """In-order octets that the application has not taken yet."""
+
+    __slots__ = ("_offset", "_pieces", "length")
+
+    def __init__(self) -> None:
+        self.length = 0
+        self._pieces: deque[memoryview] = deque()
+        self._offset = 0  # octets of the first piece already taken
+
+    def append(self, pieces: Iterable[memoryview]) -> None:
+        """Add in-order ``pieces``, by reference where that pins no much larger buffer."""
+        for piece in pieces:
+            size = len(piece)
+            if size:
+                self._pieces.append(unpinned(piece))
+                self.length += size
+
+    def take(self, limit: int) -> bytes:
+        """Return and remove at most ``limit`` octets, as fresh ``bytes``."""
+        pieces = self._pieces
+        if not pieces or limit <= 0:
+            return b""
+        first = pieces[0]
+        available = len(first) - self._offset
+        if available > limit:
+            data = bytes(first[self._offset : self._offset + limit])
+            self._offset += limit
+            self.length -= limit
+            return data
+        taken = [first[self._offset :] if self._offset else first]
+        size = available
+        pieces.popleft()
+        self._offset = 0
+        while pieces and size < limit:
+            piece = pieces[0]
+            if size + len(piece) > limit:
+                self._offset = limit - size
+                taken.append(piece[: self._offset])
+                size = limit
+                break
+            taken.append(piece)
+            size += len(piece)
+            pieces.popleft()
+        self.length -= size
+        return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
+
+
+def unpinned(piece: memoryview) -> memoryview:
+    """Return ``piece``, copied out if it would keep a buffer over four times its size alive."""
+    held = piece.obj
+    if len(piece) * 4 < len(held) and len(held) > 512:  # type: ignore[arg-type]
+        return memoryview(bytes(piece))
+    return piece

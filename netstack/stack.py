@@ -1,0 +1,356 @@
+"""One network stack: the layers wired together, and the only ways in and out.
+
+Sans-IO: no clock, no thread, never blocks, one caller at a time. ``receive`` takes one burst of
+frames up and never transmits; ``poll`` ends the burst and is the only place that does. What
+happened to endpoints is pulled with ``next_event``. No protocol rule lives here.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from netstack.core.address import IPAddress, parse_address, parse_cidr, parse_mac, parse_prefix
+from netstack.core.context import Context
+from netstack.core.errors import Unreachable
+from netstack.device.base import Device, Frame, Medium
+from netstack.device.loopback import LoopbackDevice
+from netstack.internet.internet import Internet
+from netstack.link.ethernet import EthernetInterface
+from netstack.link.raw_ip import RawIpInterface
+from netstack.transport.events import Event, EventQueue, Readable
+from netstack.transport.ports import EADDRNOTAVAIL
+from netstack.transport.tcp.protocol import Tcp
+from netstack.transport.udp import Udp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from typing_extensions import Buffer
+
+    from netstack.core.config import Config
+    from netstack.core.trace import TraceEvent
+    from netstack.internet.echo import EchoEndpoint, EchoError, EchoReply
+    from netstack.link.interface import Interface
+    from netstack.transport.tcp.connection import Connection
+    from netstack.transport.tcp.forwarder import Incoming
+    from netstack.transport.tcp.listener import Listener
+    from netstack.transport.udp import Datagrams
+
+_ROUNDS = 64  # of output in one poll; what is left is due at once
+
+
+class ConnectionInfo(NamedTuple):
+    """One line of ``ss -ti``: sizes in octets, times in seconds."""
+
+    local: tuple[str, int]
+    remote: tuple[str, int]
+    state: str
+    send_queue: int
+    receive_queue: int
+    cwnd: int
+    ssthresh: int
+    mss: int
+    flight_size: int
+    srtt: float
+    rto: float
+    send_window: int
+    retransmitted: int
+
+
+class Echo:
+    """An endpoint for echo requests (ping); ``receive`` hands out replies and errors."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._endpoint: EchoEndpoint = stack.internet.open_echo()
+        self._endpoint.on_ready = lambda: stack.events.post(Readable(self))
+
+    def send(self, remote: str, sequence: int, payload: bytes, now: float) -> None:
+        """Send an echo request.
+
+        Raises: ValueError if ``remote`` is no address, Unreachable without a route.
+        """
+        self._stack.enter(now)
+        self._endpoint.send(parse_address(remote), sequence, payload)
+
+    def receive(self) -> EchoReply | EchoError | None:
+        """Return the next reply or error, or None."""
+        return self._endpoint.receive()
+
+    @property
+    def readable(self) -> bool:
+        """Whether ``receive`` would return something."""
+        return self._endpoint.readable
+
+    def close(self, now: float) -> None:
+        """Give the identifier back; idempotent."""
+        self._stack.enter(now)
+        self._endpoint.close()
+
+
+class Stack:
+    """A host's network, from devices to endpoints.
+
+    Without ``seed`` all randomness is the operating system's. ``now`` is in seconds and never
+    goes back: a smaller value counts as the last one.
+    """
+
+    def __init__(
+        self, name: str = "host", *, seed: int | None = None, config: Config | None = None
+    ) -> None:
+        self.name = name
+        self.context = Context(name, seed=seed, config=config)
+        self.events = EventQueue()
+        self.internet = Internet(self.context)
+        self.tcp = Tcp(self.context, self.internet, self.events.post)
+        self.udp = Udp(self.context, self.internet, self.events.post)
+        self.contain_errors = True
+        """Whether an internal error aborts only the connection concerned. A driver that repairs
+        the stack itself sets it to False and sees the exception."""
+        self.last_error: BaseException | None = None
+        self._interfaces: dict[Device, Interface] = {}
+        self._attach_loopback()
+
+    def _attach_loopback(self) -> None:
+        device = LoopbackDevice()
+        interface = RawIpInterface(self.context, 0, device)
+        self._interfaces[device] = interface
+        self.internet.add_interface(interface)
+        self.internet.add_address(interface, parse_cidr("127.0.0.1/8"))
+
+    # ---- devices ---------------------------------------------------------------------------
+
+    @property
+    def devices(self) -> list[Device]:
+        """The devices attached, loopback first."""
+        return list(self._interfaces)
+
+    @property
+    def interfaces(self) -> list[Interface]:
+        """The interfaces, in the order of their devices."""
+        return list(self._interfaces.values())
+
+    def attach(
+        self,
+        device: Device,
+        *addresses: str,
+        gateway: str | None = None,
+        mac: str | None = None,
+    ) -> Interface:
+        """Join ``device`` with ``addresses`` (``192.0.2.1/24``); ``gateway`` is the default route.
+
+        Without ``mac`` an Ethernet interface gets a locally administered one at random.
+
+        Raises: ValueError for text that is no address, or a second attachment.
+        """
+        if device in self._interfaces:
+            raise ValueError(f"{device.name} is attached already")
+        parsed = [parse_cidr(address) for address in addresses]
+        index = len(self._interfaces)
+        interface: Interface
+        if device.capabilities.medium is Medium.ETHERNET:
+            octets = None if mac is None else parse_mac(mac)
+            interface = EthernetInterface(self.context, index, device, mac=octets)
+        else:
+            interface = RawIpInterface(self.context, index, device)
+        self._interfaces[device] = interface
+        self.internet.add_interface(interface)
+        for address in parsed:
+            self.internet.add_address(interface, address)
+        if gateway is not None:
+            self.add_route("0.0.0.0/0", gateway)
+        interface.announce()
+        return interface
+
+    def detach(self, device: Device) -> None:
+        """Take ``device`` out; its routes and neighbours go with it."""
+        interface = self._interfaces.pop(device)
+        self.internet.remove_interface(interface)
+
+    def add_route(self, prefix: str, gateway: str) -> None:
+        """Send packets for ``prefix`` to ``gateway``.
+
+        Raises: ValueError for text that is no address, Unreachable if no link holds the gateway.
+        """
+        self.internet.add_route(parse_prefix(prefix), parse_address(gateway))
+
+    # ---- bursts ----------------------------------------------------------------------------
+
+    def enter(self, now: float) -> None:
+        """Move the step's time on; it never goes back."""
+        if now > self.context.now:
+            self.context.now = now
+
+    def receive(self, device: Device, frames: Iterable[Frame | Buffer], now: float) -> None:
+        """Take one burst of frames that ``device`` returned. Never transmits, never raises."""
+        self.enter(now)
+        interface = self._interfaces.get(device)
+        burst = [frame if isinstance(frame, Frame) else Frame(bytes(frame)) for frame in frames]
+        if interface is None:
+            self.context.drop("stack.unknown_device", len(burst))
+            return
+        for frame in burst:
+            frame.received_at = self.context.now
+        self._guarded(self._receive_burst, interface, burst)
+
+    def _receive_burst(self, interface: Interface, burst: list[Frame]) -> None:
+        # A router forwards what it got, in the pieces it got.
+        interface.receive_burst(burst, coalesce=not self.context.config.ipv4.forwarding)
+
+    def poll(self, now: float) -> None:
+        """End the burst: what descriptor-less devices hold, due timers, then all output."""
+        self.enter(now)
+        for device in self.devices:
+            if device.pending():
+                self.receive(device, device.receive_burst(), now)
+        self._guarded(self.context.timers.run_due, self.context.now)
+        self._guarded(self._transmit)
+        self.context.deliver_trace()
+
+    def _transmit(self) -> None:
+        now = self.context.now
+        tcp = self.tcp
+        tcp.room_again()
+        for _ in range(_ROUNDS):
+            tcp.transmit_due(now)
+            drained = True
+            for interface in self._interfaces.values():
+                if interface.queued:
+                    drained = interface.flush() and drained
+            if not tcp.work_pending or not drained:
+                return
+
+    def _guarded(self, function: Callable[..., object], *args: object) -> None:
+        """Run a part of the step; an internal error costs the connection concerned only."""
+        if not self.contain_errors:
+            function(*args)
+            return
+        try:
+            function(*args)
+        except Exception as error:
+            self.abort_current(self.context.now, error)
+
+    def abort_current(self, now: float, error: BaseException | None = None) -> None:
+        """Drop the connection that was being processed when a step was cut; counted.
+
+        RFC 9293 has no word for it: the peer gets a reset when it next sends.
+        """
+        self.context.count("stack.internal_error")
+        self.last_error = error
+        connection, self.tcp.current = self.tcp.current, None
+        if connection is not None:
+            connection.break_off(error)
+
+    def rebuild_timers(self) -> None:
+        """Rebuild timers and dirty marks from the connections' own fields, after a cut step."""
+        self.tcp.mark_all_dirty()
+
+    def next_deadline(self) -> float | None:
+        """Return when ``poll`` is next needed, in seconds; <= now: at once; None: not at all."""
+        now = self.context.now
+        if self.tcp.work_pending:
+            return now
+        for device, interface in self._interfaces.items():
+            if device.pending() or (interface.queued and not interface.busy):
+                return now
+        return self.context.timers.next_deadline()
+
+    # ---- endpoints -------------------------------------------------------------------------
+
+    def next_event(self) -> Event | None:
+        """Return what happened next to an endpoint, or None."""
+        return self.events.next_event()
+
+    def connect(
+        self, remote: tuple[str, int], now: float, *, local: tuple[str, int] | None = None
+    ) -> Connection:
+        """Open a TCP connection; ``Connected`` or ``Closed`` tells how it went.
+
+        Raises: ValueError for text that is no address, Unreachable without a route.
+        """
+        self.enter(now)
+        source = self._local(local) if local is not None else (None, 0)
+        return self.tcp.connect((parse_address(remote[0]), remote[1]), source)
+
+    def listen(self, local: tuple[str, int], *, backlog: int = 128) -> Listener:
+        """Take TCP connections at ``local``; an empty address means every one.
+
+        Raises: ValueError for text that is no address, Unreachable (EADDRINUSE) if it's taken.
+        """
+        address, port = self._local(local)
+        return self.tcp.listen(address, port, backlog)
+
+    def datagrams(self, local: tuple[str, int] = ("", 0)) -> Datagrams:
+        """Open a UDP endpoint at ``local``; an empty address means every one.
+
+        Raises: ValueError for text that is no address, Unreachable (EADDRINUSE) if it's taken.
+        """
+        address, port = self._local(local)
+        return self.udp.open(address, port)
+
+    def _local(self, local: tuple[str, int]) -> tuple[IPAddress | None, int]:
+        host, port = local
+        if not 0 <= port < 65_536:
+            raise ValueError(f"{port} is no port")
+        if host in ("", "0.0.0.0"):
+            return None, port
+        address = parse_address(host)
+        if not self.internet.is_local(address):
+            raise Unreachable(f"{address} is not an address of this host", EADDRNOTAVAIL)
+        return address, port
+
+    def echo(self) -> Echo:
+        """Open an endpoint for echo requests."""
+        return Echo(self)
+
+    def forward_tcp(self, handler: Callable[[Incoming], None]) -> None:
+        """Offer ``handler`` every TCP open that no listener wants, to whatever address it goes.
+
+        ``handler`` must not block; it may keep the Incoming and decide later.
+        """
+        self.internet.intercept(6)
+        self.tcp.forwarder = handler
+
+    # ---- what it looks like ----------------------------------------------------------------
+
+    def counters(self) -> Mapping[str, int]:
+        """Return all counters; wire frames and segments, also under offload."""
+        return dict(self.context.counters)
+
+    def connections(self) -> list[ConnectionInfo]:
+        """Return the TCP connections, as ``ss -ti`` shows them."""
+        return [_info(connection) for connection in self.tcp.connections.values()]
+
+    def trace(self, listener: Callable[[TraceEvent], None]) -> AbstractContextManager[None]:
+        """Hand every event within the ``with`` block to ``listener``, after its step."""
+        return _tracing(self.context, listener)
+
+
+@contextmanager
+def _tracing(context: Context, listener: Callable[[TraceEvent], None]) -> Iterator[None]:
+    stop = context.listen(listener)
+    try:
+        yield
+    finally:
+        stop()
+
+
+def _info(connection: Connection) -> ConnectionInfo:
+    sender, receiver = connection.sender, connection.receiver
+    return ConnectionInfo(
+        connection.local,
+        connection.remote,
+        connection.state.name.replace("_", "-"),
+        sender.data_end - max(sender.snd_una, sender.iss + 1),
+        receiver.buffer.length if receiver.buffer is not None else 0,
+        sender.congestion.cwnd,
+        sender.congestion.ssthresh,
+        sender.mss,
+        sender.flight_size,
+        sender.rtt.srtt,
+        sender.rtt.timeout(),
+        sender.snd_wnd,
+        sender.retransmitted_segments,
+    )

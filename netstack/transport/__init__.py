@@ -1,0 +1,1 @@
+"""Layer 4: end to end, port to port."""

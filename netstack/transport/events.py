@@ -1,0 +1,86 @@
+"""What happened to an endpoint, for whoever drives the stack.
+
+Events are pulled with ``Stack.next_event``; the stack never calls back. They say that something
+became possible, not how much: an endpoint posts each kind once until it has been pulled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from netstack.core.errors import NetstackError
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to ``source``: a Connection, Listener, Datagrams or echo endpoint."""
+
+    source: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(Event):
+    """The handshake of an active open is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(Event):
+    """A listener has a new connection; ``source`` is the listener."""
+
+    connection: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Readable(Event):
+    """Octets or a datagram can be received, or an error is to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writable(Event):
+    """There is room to send again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerClosed(Event):
+    """The peer sent FIN: nothing follows what can still be received."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed(Event):
+    """The connection is over; ``error`` tells why, None after a normal close."""
+
+    error: NetstackError | None = None
+
+
+class EventQueue:
+    """Events in order; an event equal to one still waiting is not queued again."""
+
+    __slots__ = ("_queue", "_waiting")
+
+    def __init__(self) -> None:
+        self._queue: deque[Event] = deque()
+        self._waiting: set[tuple[type[Event], int]] = set()
+
+    def post(self, event: Event) -> None:
+        """Queue ``event`` unless one of its kind for its source waits already."""
+        if isinstance(event, Accepted):
+            self._queue.append(event)
+            return
+        key = (type(event), id(event.source))
+        if key not in self._waiting:
+            self._waiting.add(key)
+            self._queue.append(event)
+
+    def next_event(self) -> Event | None:
+        """Return and remove the oldest event, or None."""
+        if not self._queue:
+            return None
+        event = self._queue.popleft()
+        self._waiting.discard((type(event), id(event.source)))
+        return event
+
+    def __len__(self) -> int:
+        return len(self._queue)

@@ -1,0 +1,443 @@
+"""Segment arrival, one function a step (RFC 9293 3.10.7.3 and 3.10.7.4).
+
+Each step returns whether the segment goes on to the next. Where RFC 5961 is stricter than the
+base rules (RST, SYN and ACK out of place), it is followed. One deviation: a segment without text
+exactly at the right edge of the window is acceptable, as in Linux; it is what a peer that has
+filled our window sends when an earlier segment was lost, and its ACK must not be ignored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netstack.core.errors import Refused, Reset
+from netstack.core.seqnum import MASK, diff, unwrap
+from netstack.core.trace import Reason
+from netstack.transport.tcp import output
+from netstack.transport.tcp.connection import PAWS_IDLE
+from netstack.transport.tcp.state import CAN_RECEIVE_TEXT, State
+from netstack.wire.tcp import ACK, FIN, RST, SYN
+
+if TYPE_CHECKING:
+    from netstack.transport.tcp.connection import Connection
+    from netstack.wire.tcp import Segment
+
+MAX_WINDOW_SCALE = 14  # RFC 7323 2.3
+
+
+def receive_segment(connection: Connection, segment: Segment, now: float) -> None:
+    """Process a segment whose checksum is good, in any state but CLOSED and LISTEN."""
+    if connection.state is State.SYN_SENT:
+        _receive_in_syn_sent(connection, segment, now)
+        return
+    seq = unwrap(segment.seq, connection.receiver.rcv_nxt)
+    if not _check_sequence(connection, segment, seq, now):
+        return
+    flags = segment.flags
+    if flags & RST:
+        _check_rst(connection, seq, now)
+        return
+    if flags & SYN:
+        _check_syn(connection, segment, seq, now)
+        return
+    if not flags & ACK:
+        connection.tcp.context.drop("tcp.no_ack", segment.segments)
+        return
+    connection.last_heard = now
+    if connection.idle_deadline is not None:
+        connection.restart_keepalive()
+    if not _check_ack(connection, segment, seq, now):
+        return
+    if segment.length:
+        _take_text(connection, segment, seq, now)
+    if flags & FIN:
+        _note_fin(connection, segment, seq)
+    _check_fin(connection)
+
+
+def _receive_in_syn_sent(connection: Connection, segment: Segment, now: float) -> None:
+    """RFC 9293 3.10.7.3."""
+    sender = connection.sender
+    context = connection.tcp.context
+    flags = segment.flags
+    ack = unwrap(segment.ack, sender.snd_una)
+    acceptable = flags & ACK and sender.iss < ack <= sender.snd_max
+    if flags & ACK and not acceptable:
+        context.drop("tcp.bad_ack_in_syn_sent", segment.segments)
+        if not flags & RST:
+            connection.tcp.reply_reset(connection, segment)
+        return
+    if flags & RST:
+        if not acceptable:  # RFC 5961 3: a RST must acknowledge our SYN
+            context.drop("tcp.bad_rst", segment.segments)
+            return
+        connection.finish(Refused(f"{connection.remote_address} refused the connection"))
+        return
+    if not flags & SYN:
+        context.drop("tcp.no_syn", segment.segments)
+        return
+    take_syn(connection, segment, now)
+    if not acceptable:
+        # Simultaneous open (RFC 9293 3.5, figure 8): our SYN goes again, as SYN,ACK.
+        connection.set_state(State.SYN_RECEIVED)
+        resend_syn(connection)
+        return
+    sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
+    sender.snd_wl1, sender.snd_wl2 = unwrap(segment.seq, connection.receiver.rcv_nxt), ack
+    sender.on_window(segment.window, opened_from_zero=False)
+    connection.establish()
+    connection.set_ack(Reason.ACK_HANDSHAKE)
+    if segment.length:
+        _take_text(connection, segment, connection.receiver.rcv_nxt, now)
+    if flags & FIN:
+        _note_fin(connection, segment, connection.receiver.irs + 1)
+        _check_fin(connection)
+
+
+def take_syn(connection: Connection, segment: Segment, now: float) -> None:
+    """Take the peer's initial sequence number and options from its SYN (RFC 9293 3.7.1)."""
+    config = connection.tcp.config
+    sender, receiver = connection.sender, connection.receiver
+    receiver.open(segment.seq)
+    connection.peer_mss = 536 if segment.mss is None else segment.mss
+    scaling = config.window_scaling and segment.window_scale is not None
+    connection.syn_options = scaling
+    if scaling:
+        sender.shift = min(segment.window_scale or 0, MAX_WINDOW_SCALE)
+    else:
+        receiver.shift = 0
+    if config.timestamps and segment.ts_val is not None:
+        connection.ts_on = True
+        connection.ts_recent = segment.ts_val
+        connection.ts_recent_at = now
+    sender.on_mss(output.mss_of(connection))
+    # RFC 6928: the initial window counts segments of the size that was now agreed on.
+    initial = config.initial_window
+    sender.congestion.cwnd = min(initial * sender.mss, max(2 * sender.mss, 14_600))
+    # No window scale applies to the SYN's own window field (RFC 7323 2.2).
+    sender.snd_wl1 = receiver.irs
+    sender.on_window(segment.window, opened_from_zero=False)
+
+
+def resend_syn(connection: Connection) -> None:
+    """Let SYN or SYN,ACK leave again."""
+    sender = connection.sender
+    for sent in sender.queue:
+        if not sent.lost:
+            sent.lost = True
+            sender.lost_octets += sent.end - sent.start
+    connection.tcp.mark_dirty(connection)
+
+
+# ---- first: sequence number, timestamps ---------------------------------------------------------
+
+
+def _check_sequence(connection: Connection, segment: Segment, seq: int, now: float) -> bool:
+    receiver = connection.receiver
+    flags = segment.flags
+    if connection.ts_on and not flags & RST and not _check_timestamp(connection, segment, now):
+        return False
+    window = receiver.rcv_adv - receiver.rcv_nxt
+    length = segment.length + bool(flags & SYN) + bool(flags & FIN)
+    offset = seq - receiver.rcv_nxt
+    if length == 0:
+        acceptable = 0 <= offset <= window
+    elif window == 0:
+        acceptable = False
+    else:
+        acceptable = offset < window and offset + length > 0
+    if acceptable:
+        if connection.ts_on and segment.ts_val is not None and seq <= receiver.last_ack_sent:
+            # RFC 7323 4.3 (3): only a segment that spans the last ACK moves TS.Recent.
+            connection.ts_recent = segment.ts_val
+            connection.ts_recent_at = now
+        return True
+    return _on_unacceptable(connection, segment, seq, now, zero_window=window == 0)
+
+
+def _check_timestamp(connection: Connection, segment: Segment, now: float) -> bool:
+    """PAWS, RFC 7323 5.3 R1; a missing option drops the segment (3.2)."""
+    context = connection.tcp.context
+    if segment.ts_val is None:
+        context.drop("tcp.missing_timestamp", segment.segments)
+        return False
+    if diff(segment.ts_val, connection.ts_recent) >= 0:
+        return True
+    if now - connection.ts_recent_at > PAWS_IDLE:
+        connection.ts_recent = segment.ts_val
+        return True
+    context.drop("tcp.paws", segment.segments)
+    _reply_ack(connection, segment, now)
+    return False
+
+
+def _on_unacceptable(
+    connection: Connection, segment: Segment, seq: int, now: float, *, zero_window: bool
+) -> bool:
+    context = connection.tcp.context
+    flags = segment.flags
+    receiver = connection.receiver
+    if flags & RST:
+        context.drop("tcp.rst_out_of_window", segment.segments)
+        return False
+    if connection.state is State.SYN_RECEIVED and flags & SYN and seq == receiver.irs:
+        context.count("tcp.repeated_syn")
+        resend_syn(connection)
+        return False
+    if connection.state is State.TIME_WAIT:
+        # A repeated FIN is acknowledged, and 2 MSL start over (RFC 9293 3.10.7.4, eighth).
+        context.drop("tcp.time_wait_segment", segment.segments)
+        if flags & FIN:
+            connection.start_idle_timer(2 * connection.tcp.config.msl)
+        _reply_ack(connection, segment, now)
+        return False
+    old = seq + segment.length + bool(flags & FIN) <= receiver.rcv_nxt
+    context.drop("tcp.old_segment" if old else "tcp.out_of_window", segment.segments)
+    if zero_window and seq == receiver.rcv_nxt and flags & ACK and not flags & SYN:
+        # RFC 9293 3.10.7.4: a closed window still takes ACKs and URG (MUST-66).
+        _check_ack(connection, segment, seq, now)
+        if connection.state is State.CLOSED:
+            return False
+    _reply_ack(connection, segment, now)
+    return False
+
+
+def _reply_ack(connection: Connection, segment: Segment, now: float) -> None:
+    """Answer an unacceptable segment; without text and FIN not too often (RFC 5961 7).
+
+    The limit is the connection's own: a shared one tells an attacker about other connections
+    (CVE-2016-5696). What carries text is no part of an ACK loop, and must be answered.
+    """
+    if not segment.length and not segment.flags & FIN:
+        _challenge(connection, Reason.ACK_UNACCEPTABLE, now)
+        return
+    connection.set_ack(Reason.ACK_UNACCEPTABLE)
+
+
+def _challenge(connection: Connection, reason: Reason, now: float) -> None:
+    if now < connection.challenge_deadline:
+        connection.tcp.context.count("tcp.challenge_ack_limited")
+        return
+    connection.challenge_deadline = now + connection.tcp.config.challenge_ack_interval
+    connection.tcp.context.count("tcp.challenge_acks")
+    connection.set_ack(reason)
+
+
+# ---- second: RST; fourth: SYN -------------------------------------------------------------------
+
+
+def _check_rst(connection: Connection, seq: int, now: float) -> None:
+    """RFC 9293 3.10.7.4, second, with RFC 5961 3.2; RFC 1337 for TIME-WAIT."""
+    context = connection.tcp.context
+    if seq != connection.receiver.rcv_nxt:
+        context.drop("tcp.rst_not_exact")
+        _challenge(connection, Reason.CHALLENGE_ACK, now)
+        return
+    state = connection.state
+    if state is State.TIME_WAIT:
+        context.drop("tcp.rst_in_time_wait")
+        return
+    context.count("tcp.resets_received")
+    if state is State.SYN_RECEIVED:
+        connection.finish(Refused(f"{connection.remote_address} refused the connection"))
+    elif state in (State.CLOSING, State.LAST_ACK):
+        connection.finish(None)
+    else:
+        connection.finish(Reset(f"{connection.remote_address} reset the connection"))
+
+
+def _check_syn(connection: Connection, segment: Segment, seq: int, now: float) -> None:
+    """RFC 5961 4.2: a SYN in a synchronized state is challenged."""
+    context = connection.tcp.context
+    if connection.state is State.SYN_RECEIVED and seq == connection.receiver.irs:
+        resend_syn(connection)
+        return
+    context.drop("tcp.unexpected_syn", segment.segments)
+    _challenge(connection, Reason.CHALLENGE_ACK, now)
+
+
+# ---- fifth: ACK ---------------------------------------------------------------------------------
+
+
+def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -> bool:
+    sender = connection.sender
+    context = connection.tcp.context
+    ack = unwrap(segment.ack, sender.snd_una)
+    if connection.state is State.SYN_RECEIVED:
+        return _check_ack_of_syn(connection, segment, seq, ack, now)
+    if ack > sender.snd_max:
+        context.drop("tcp.ack_of_unsent", segment.segments)
+        _reply_ack(connection, segment, now)
+        return False
+    if ack < sender.snd_una - sender.max_window:
+        # RFC 5961 5.2: too old to be of this connection.
+        context.drop("tcp.ack_too_old", segment.segments)
+        _challenge(connection, Reason.CHALLENGE_ACK, now)
+        return False
+    window = segment.window << sender.shift
+    if ack > sender.snd_una:
+        sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
+        connection.soft_error = None
+        _update_window(connection, segment, seq, ack, window, now)
+        connection.tcp.mark_dirty(connection)
+        connection.on_room()
+        connection.tcp.sample(connection)
+        return _after_our_fin(connection)
+    duplicate = (
+        ack == sender.snd_una
+        and not segment.length
+        and not segment.flags & FIN
+        and bool(sender.queue)
+        and sender.snd_wnd <= window <= sender.snd_wnd + 2 * sender.mss
+        and not sender.persist
+    )
+    if ack == sender.snd_una:
+        _update_window(connection, segment, seq, ack, window, now)
+    if duplicate:
+        # The window may grow a little: Linux opens it with every duplicate ACK.
+        context.count("tcp.duplicate_acks")
+        sender.on_duplicate_ack(now)
+        connection.tcp.mark_dirty(connection)
+        connection.tcp.sample(connection)
+    return True
+
+
+def _check_ack_of_syn(
+    connection: Connection, segment: Segment, seq: int, ack: int, now: float
+) -> bool:
+    """SYN-RECEIVED: the ACK of our SYN makes the connection (RFC 9293 3.10.7.4, fifth)."""
+    sender = connection.sender
+    if not sender.snd_una < ack <= sender.snd_max:
+        connection.tcp.context.drop("tcp.bad_ack_in_syn_received", segment.segments)
+        connection.tcp.reply_reset(connection, segment)
+        return False
+    listener = connection.listener
+    if listener is not None and not listener.has_room():
+        # As Linux does: the ACK is forgotten, the SYN,ACK goes again, the peer's data too.
+        connection.tcp.context.drop("tcp.accept_queue_full", segment.segments)
+        return False
+    sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
+    sender.snd_wl1, sender.snd_wl2 = seq, ack
+    sender.on_window(segment.window << sender.shift, opened_from_zero=False)
+    connection.establish()
+    connection.tcp.mark_dirty(connection)
+    return True
+
+
+def _timestamp_rtt(connection: Connection, segment: Segment, now: float) -> float | None:
+    """Return the round trip that TSecr shows; None if it says nothing plausible.
+
+    RFC 7323 4.1: only an ACK that advances counts (the caller sees to that). An echo from the
+    future, or older than the connection could be, is forged or broken and ignored.
+    """
+    if not connection.ts_on or segment.ts_val is None:
+        return None
+    elapsed = (output.timestamp(connection, now) - segment.ts_ecr) & MASK
+    if elapsed > 120_000:
+        return None
+    return elapsed / 1000
+
+
+def _update_window(
+    connection: Connection, segment: Segment, seq: int, ack: int, window: int, now: float
+) -> None:
+    """RFC 9293 3.10.7.4: SND.WL1 and SND.WL2 keep old segments from moving the window."""
+    sender = connection.sender
+    if not (sender.snd_wl1 < seq or (sender.snd_wl1 == seq and sender.snd_wl2 <= ack)):
+        return
+    before = sender.snd_wnd
+    sender.snd_wl1, sender.snd_wl2 = seq, ack
+    if window == 0 or sender.persist:
+        # RFC 9293 3.8.6.1 (MUST-37): an answered probe is progress, however long it goes on.
+        sender.last_progress = now
+    sender.on_window(window, opened_from_zero=window > before)
+    if window != before:
+        connection.tcp.mark_dirty(connection)
+
+
+def _after_our_fin(connection: Connection) -> bool:
+    """State changes once our FIN is acknowledged."""
+    if not connection.sender.fin_acknowledged:
+        return True
+    state = connection.state
+    if state is State.FIN_WAIT_1:
+        connection.set_state(State.FIN_WAIT_2)
+        connection.idle_deadline = None
+        if connection.orphan:
+            connection.start_idle_timer(connection.tcp.config.fin_wait_2_timeout)
+    elif state is State.CLOSING:
+        connection.enter_time_wait()
+        return False
+    elif state is State.LAST_ACK:
+        connection.finish(None)
+        return False
+    return True
+
+
+# ---- seventh: text; eighth: FIN -----------------------------------------------------------------
+
+
+def _take_text(connection: Connection, segment: Segment, seq: int, now: float) -> None:
+    receiver = connection.receiver
+    context = connection.tcp.context
+    if connection.state not in CAN_RECEIVE_TEXT:
+        context.drop("tcp.text_after_fin", segment.segments)
+        return
+    if connection.orphan and seq + segment.length > receiver.rcv_nxt:
+        # RFC 9293 3.6.1 (SHLD-3): nobody will read this; say so.
+        context.drop("tcp.text_after_close", segment.segments)
+        output.send_reset(connection)
+        connection.finish(None)
+        return
+    largest = max(map(len, segment.payload)) if segment.segments > 1 else segment.length
+    in_order = seq <= receiver.rcv_nxt
+    filled_gap = bool(receiver.out_of_order)
+    advanced = receiver.take_text(seq, segment.payload, segment.length)
+    if advanced:
+        receiver.on_in_order(advanced, largest, now, connection.tcp.config.delayed_ack)
+        if filled_gap:
+            connection.set_ack(Reason.ACK)  # RFC 5681 4.2: at once when a gap is filled
+        elif receiver.ack_reason is not None:
+            connection.tcp.mark_dirty(connection)
+        else:
+            connection.update_timer()
+        connection.on_readable()
+    if not in_order:
+        context.count("tcp.out_of_order", segment.segments)
+        connection.set_ack(Reason.ACK_OUT_OF_ORDER)
+    elif not advanced or seq < receiver.rcv_nxt - advanced:
+        connection.set_ack(Reason.ACK_UNACCEPTABLE)
+
+
+def _note_fin(connection: Connection, segment: Segment, seq: int) -> None:
+    """Remember where the peer's stream ends; the first FIN within the window counts."""
+    receiver = connection.receiver
+    fin_seq = seq + segment.length
+    if receiver.fin_seq is not None or connection.state not in CAN_RECEIVE_TEXT:
+        return
+    if receiver.rcv_nxt <= fin_seq < receiver.rcv_adv:
+        receiver.fin_seq = fin_seq
+        if fin_seq > receiver.rcv_nxt:
+            connection.set_ack(Reason.ACK_OUT_OF_ORDER)
+
+
+def _check_fin(connection: Connection) -> None:
+    """RFC 9293 3.10.7.4, eighth."""
+    receiver = connection.receiver
+    if receiver.peer_closed or receiver.fin_seq != receiver.rcv_nxt:
+        return
+    receiver.rcv_nxt += 1
+    receiver.rcv_adv = max(receiver.rcv_adv, receiver.rcv_nxt)
+    receiver.out_of_order = None
+    connection.set_ack(Reason.ACK_FIN)
+    state = connection.state
+    connection.on_peer_closed()
+    if state is State.ESTABLISHED:
+        connection.set_state(State.CLOSE_WAIT)
+    elif state is State.FIN_WAIT_1:
+        if connection.sender.fin_acknowledged:
+            connection.enter_time_wait()
+        else:
+            connection.set_state(State.CLOSING)
+    elif state is State.FIN_WAIT_2:
+        connection.enter_time_wait()

@@ -1,0 +1,49 @@
+"""What a congestion controller is told, and what it answers.
+
+It sees numbers only (octets and seconds), never segments or the connection. Which octets are
+lost is decided elsewhere; the controller says how much may be in flight.
+"""
+
+from __future__ import annotations
+
+
+class CongestionControl:
+    """Base of all controllers: windows in octets, ``mss`` the sender's segment size."""
+
+    __slots__ = ("cwnd", "mss", "ssthresh")
+
+    name = ""
+
+    def __init__(self, mss: int, initial_segments: int) -> None:
+        self.mss = mss
+        # RFC 6928 2: min(10 MSS, max(2 MSS, 14600)).
+        self.cwnd = min(initial_segments * mss, max(2 * mss, 14_600))
+        self.ssthresh = 1 << 30  # RFC 5681 3.1: arbitrarily high
+
+    def on_ack(self, now: float, bytes_acked: int, flight_size: int, rtt: float) -> None:
+        """``bytes_acked`` octets were newly acknowledged, outside of recovery.
+
+        ``flight_size`` was in flight before. ``rtt`` is the smoothed round-trip time.
+        """
+        raise NotImplementedError
+
+    def on_loss(self, now: float, flight_size: int) -> None:
+        """A loss was detected by acknowledgments: recovery begins."""
+        raise NotImplementedError
+
+    def on_timeout(self, now: float, flight_size: int, first: bool) -> None:
+        """The retransmission timer expired; ``first``: not a repeated expiry."""
+        raise NotImplementedError
+
+    def on_recovery_end(self, now: float, flight_size: int) -> None:
+        """All that was outstanding when recovery began is acknowledged."""
+        self.cwnd = min(self.ssthresh, max(flight_size, self.mss) + self.mss)  # RFC 6582 3.2
+
+    def on_idle(self, initial_segments: int) -> None:
+        """Nothing was sent for longer than a timeout: restart (RFC 5681 4.1)."""
+        self.cwnd = min(self.cwnd, initial_segments * self.mss)
+
+    def on_mss(self, mss: int) -> None:
+        """The segment size changed; windows keep their octets, two segments at least."""
+        self.mss = mss
+        self.cwnd = max(self.cwnd, 2 * mss)

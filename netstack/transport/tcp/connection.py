@@ -1,0 +1,556 @@
+"""One TCP connection: its state, its timers, and the calls of its user (RFC 9293 3.10.1-3.10.6).
+
+The rules of segment arrival are in ``arrival``, building segments in ``output``; what may be
+sent and what was lost is the ``Sender``'s, what arrived the ``Receiver``'s. A call changes state
+and marks the connection dirty; segments leave at the next poll.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from netstack.core.errors import Aborted, LocalProtocolError, NetstackError, Reset, TimedOut
+from netstack.core.timers import Timer
+from netstack.core.trace import Reason, StateChanged, SystemCall
+from netstack.transport.events import Closed, Connected, PeerClosed, Readable, Writable
+from netstack.transport.tcp import output
+from netstack.transport.tcp.congestion import make
+from netstack.transport.tcp.receiver import Receiver
+from netstack.transport.tcp.rtt import RttEstimator
+from netstack.transport.tcp.sender import Sender
+from netstack.transport.tcp.state import CAN_SEND, TRANSITIONS, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from netstack.core.address import IPAddress
+    from netstack.internet.path import Path
+    from netstack.transport.tcp.listener import Listener
+    from netstack.transport.tcp.protocol import Tcp
+
+PAWS_IDLE = 24 * 86_400.0  # seconds, RFC 7323 5.5
+
+
+class Connection:
+    """A connection, from its first SYN to the end of TIME-WAIT.
+
+    ``send`` and ``receive`` raise the connection's error once it is dead: Reset, Refused,
+    TimedOut or Unreachable.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_error_told",
+        "_was_full",
+        "challenge_deadline",
+        "dirty",
+        "error",
+        "idle_deadline",
+        "keepalive",
+        "keepalive_probes_sent",
+        "key",
+        "last_heard",
+        "linger",
+        "listener",
+        "local_address",
+        "local_port",
+        "mss_limit",
+        "orphan",
+        "path",
+        "peer_mss",
+        "ports",
+        "receiver",
+        "remote_address",
+        "remote_port",
+        "sender",
+        "soft_error",
+        "state",
+        "syn_options",
+        "tcp",
+        "timer",
+        "traffic_class",
+        "ts_offset",
+        "ts_on",
+        "ts_recent",
+        "ts_recent_at",
+        "ttl",
+        "user_timeout",
+    )
+
+    def __init__(
+        self,
+        tcp: Tcp,
+        key: bytes,
+        local: tuple[IPAddress, int],
+        remote: tuple[IPAddress, int],
+        path: Path,
+        iss: int,
+    ) -> None:
+        config = tcp.config
+        self.tcp = tcp
+        self.key = key
+        self.local_address, self.local_port = local
+        self.remote_address, self.remote_port = remote
+        self.ports = local[1].to_bytes(2, "big") + remote[1].to_bytes(2, "big")
+        self.path = path
+        self.state = State.CLOSED
+        self.peer_mss = 536  # RFC 9293 3.7.1, until its SYN says more
+        self.mss_limit = 65_535
+        self.ts_on = False
+        self.ts_offset = tcp.isn.timestamp_offset(local[0].packed, remote[0].packed)
+        self.ts_recent = 0
+        self.ts_recent_at = 0.0
+        self.syn_options = True  # offer scaling and timestamps in our SYN
+        rtt = RttEstimator(config)
+        congestion = make(config.congestion, output.mss_of(self), config.initial_window)
+        self.sender = Sender(iss, config, congestion, rtt)
+        self.receiver = Receiver(config.receive_buffer)
+        if config.window_scaling:
+            while config.receive_buffer >> self.receiver.shift > 0xFFFF:
+                self.receiver.shift += 1
+        self.listener: Listener | None = None  # where a passive open came from
+        self.error: NetstackError | None = None
+        self._error_told = False
+        self.soft_error: NetstackError | None = None
+        self.orphan = False  # the application closed it: nobody will read
+        self.linger: float | None = None
+        self.user_timeout: float | None = None
+        self.keepalive: tuple[float, float, int] | None = None  # idle, interval, probes
+        if config.keepalive:
+            self.keepalive = _keepalive_defaults(tcp)
+        self.keepalive_probes_sent = 0
+        self.ttl: int | None = None
+        self.traffic_class = 0
+        self.timer = Timer(self.handle_timer)
+        self.idle_deadline: float | None = None  # keepalive, FIN-WAIT-2, TIME-WAIT
+        self.challenge_deadline = 0.0  # no challenge ACK before
+        self.last_heard = tcp.context.now
+        self.dirty = False
+        self._was_full = False
+
+    # ---- what it looks like ----------------------------------------------------------------
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """Our address and port."""
+        return str(self.local_address), self.local_port
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        """The peer's address and port."""
+        return str(self.remote_address), self.remote_port
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent or arrive any more."""
+        return self.state in (State.CLOSED, State.TIME_WAIT)
+
+    @property
+    def peer_closed(self) -> bool:
+        """Whether the peer's FIN has arrived, after all its data."""
+        return self.receiver.peer_closed
+
+    @property
+    def readable(self) -> bool:
+        """Whether ``receive`` would return octets or the end of the stream, or raise."""
+        buffer = self.receiver.buffer
+        return (
+            (buffer is not None and buffer.length > 0)
+            or self.receiver.peer_closed
+            or self.state is State.CLOSED
+        )
+
+    @property
+    def writable(self) -> bool:
+        """Whether ``send`` would take octets, or raise."""
+        if self.state in (State.ESTABLISHED, State.CLOSE_WAIT) and not self.sender.fin_queued:
+            return self.sender.room() >= min(self.sender.buffer_size // 3, 2048)
+        return self.state is not State.SYN_SENT and self.state is not State.SYN_RECEIVED
+
+    @property
+    def sent(self) -> int:
+        """Octets that the application has handed over so far."""
+        return self.sender.buffer.end if self.sender.buffer is not None else 0
+
+    @property
+    def received(self) -> int:
+        """Octets that arrived in order so far."""
+        receiver = self.receiver
+        if not receiver.irs and not receiver.rcv_nxt:
+            return 0
+        return max(receiver.rcv_nxt - receiver.irs - 1 - receiver.peer_closed, 0)
+
+    @property
+    def queued(self) -> int:
+        """Octets in both buffers: not yet acknowledged, and not yet taken."""
+        sender, receiver = self.sender, self.receiver
+        waiting = sender.data_end - max(sender.snd_una, sender.iss + 1)
+        return waiting + (receiver.buffer.length if receiver.buffer is not None else 0)
+
+    # ---- the user's calls ------------------------------------------------------------------
+
+    def send(self, data: Buffer, now: float) -> int:
+        """Queue ``data``; return how many octets were taken, 0 when the buffer is full.
+
+        Raises: the connection's error; LocalProtocolError after ``shutdown_write`` or ``close``.
+        RFC 9293 3.10.2.
+        """
+        self.tcp.enter(now)
+        if self.state not in CAN_SEND or self.sender.fin_queued:
+            self._raise_error()
+            raise LocalProtocolError("the sending side is closed")
+        view: Any = data
+        if not isinstance(data, bytes):
+            view = memoryview(data).cast("B")
+        start = self.sent
+        taken = self.sender.take(view)
+        self._was_full = taken < len(view)
+        if taken:
+            self._trace_call("send", start, start + taken)
+            self.tcp.mark_dirty(self)
+        return taken
+
+    def receive(self, limit: int, now: float) -> bytes | None:
+        """Return up to ``limit`` octets; None: nothing yet; ``b""``: the peer closed.
+
+        Raises: the connection's error, after the octets that arrived before it.
+        RFC 9293 3.10.3.
+        """
+        receiver = self.receiver
+        buffer = receiver.buffer
+        if buffer is not None and buffer.length:
+            self.tcp.enter(now)
+            data = buffer.take(limit)
+            if not buffer.length:
+                receiver.buffer = None
+            if self.tcp.context.trace is not None:
+                end = self.received - (buffer.length if receiver.buffer else 0)
+                self._trace_call("receive", end - len(data), end)
+            if not receiver.peer_closed and receiver.wants_window_update():
+                self.set_ack(Reason.WINDOW_UPDATE)
+            return data
+        if receiver.peer_closed:
+            return b""
+        if self.state is State.CLOSED:
+            self._raise_error()
+            return b""
+        return None
+
+    def _raise_error(self) -> None:
+        """Raise the connection's error; it is told once, as SO_ERROR is."""
+        if self.error is not None and not self._error_told:
+            self._error_told = True
+            raise self.error
+
+    def shutdown_write(self, now: float) -> None:
+        """Send FIN after what was queued; receiving goes on (RFC 9293 3.6, half-close)."""
+        self.tcp.enter(now)
+        if self.sender.fin_queued or self.state not in CAN_SEND:
+            return
+        if self.state is State.SYN_SENT:
+            self.finish(None)
+            return
+        self._trace_call("shutdown", self.sent, self.sent)
+        self.sender.fin_queued = True
+        if self.state is State.CLOSE_WAIT:
+            self.set_state(State.LAST_ACK)
+        elif self.state is State.ESTABLISHED:
+            self.set_state(State.FIN_WAIT_1)
+        # In SYN-RECEIVED the FIN waits for the handshake (RFC 9293 3.10.4).
+        self.tcp.mark_dirty(self)
+
+    def close(self, now: float) -> None:
+        """Close both ways; unread octets make it a reset (RFC 9293 3.6.1, RFC 2525 2.17)."""
+        self.tcp.enter(now)
+        if self.orphan:
+            return
+        self._trace_call("close", self.sent, self.sent)
+        self.orphan = True
+        buffer = self.receiver.buffer
+        unread = buffer is not None and buffer.length > 0
+        if (unread or self.linger == 0) and self.state is not State.CLOSED:
+            self.abort(now)
+            return
+        self.shutdown_write(now)
+        if self.state is State.FIN_WAIT_2:
+            self.start_idle_timer(self.tcp.config.fin_wait_2_timeout)
+        self.tcp.mark_dirty(self)
+
+    def abort(self, now: float) -> None:
+        """Reset the connection: queued octets are lost, the peer is told (RFC 9293 3.10.5)."""
+        self.tcp.enter(now)
+        self.orphan = True
+        if self.state in (State.CLOSED, State.TIME_WAIT, State.SYN_SENT):
+            self.finish(None)
+            return
+        output.send_reset(self)
+        self.finish(Reset("the connection was aborted here"))
+
+    def break_off(self, error: BaseException | None) -> None:
+        """Drop the connection after an internal error; the peer is reset when it next sends."""
+        self.finish(Aborted(f"an internal error ended the connection: {error!r}"))
+
+    # ---- options ---------------------------------------------------------------------------
+
+    def set_option(self, name: str, value: Any) -> None:
+        """Set the option ``name``: see ``get_option`` for the names.
+
+        Raises: ValueError for an unknown name or an unusable value.
+        """
+        if name == "nodelay":
+            self.sender.nodelay = bool(value)
+            self.tcp.mark_dirty(self)
+        elif name in ("send_buffer", "receive_buffer"):
+            self._set_buffer(name, int(value))
+        elif name == "keepalive":
+            self.keepalive = _keepalive_defaults(self.tcp) if value else None
+            self.restart_keepalive()
+        elif name in _KEEPALIVE_FIELDS:
+            fields = list(self.keepalive or _keepalive_defaults(self.tcp))
+            fields[_KEEPALIVE_FIELDS[name]] = value
+            self.keepalive = (fields[0], fields[1], int(fields[2]))
+            self.restart_keepalive()
+        elif name in ("linger", "user_timeout", "ttl", "traffic_class"):
+            setattr(self, name, value)
+        else:
+            raise ValueError(f"no such option: {name}")
+
+    def _set_buffer(self, name: str, size: int) -> None:
+        if size < 1:
+            raise ValueError("a buffer holds at least one octet")
+        if name == "send_buffer":
+            self.sender.buffer_size = size
+        else:
+            # The window already promised stays promised: the edge never moves left.
+            self.receiver.buffer_size = size
+
+    def get_option(self, name: str) -> Any:
+        """Return the option ``name``.
+
+        Names: nodelay keepalive keepalive_idle keepalive_interval keepalive_probes send_buffer
+        receive_buffer linger user_timeout ttl traffic_class.
+
+        Raises: ValueError for an unknown name.
+        """
+        if name == "nodelay":
+            return self.sender.nodelay
+        if name == "send_buffer":
+            return self.sender.buffer_size
+        if name == "receive_buffer":
+            return self.receiver.buffer_size
+        if name == "keepalive":
+            return self.keepalive is not None
+        if name in _KEEPALIVE_FIELDS:
+            return (self.keepalive or _keepalive_defaults(self.tcp))[_KEEPALIVE_FIELDS[name]]
+        if name in ("linger", "user_timeout", "ttl", "traffic_class"):
+            return getattr(self, name)
+        raise ValueError(f"no such option: {name}")
+
+    # ---- state -----------------------------------------------------------------------------
+
+    def set_state(self, state: State) -> None:
+        """Move along a transition of figure 5."""
+        old = self.state
+        if state not in TRANSITIONS[old]:
+            raise LocalProtocolError(f"no transition from {old.name} to {state.name}")
+        self.state = state
+        context = self.tcp.context
+        if context.trace is not None:
+            name = (
+                f"{self.local_address}:{self.local_port}-{self.remote_address}:{self.remote_port}"
+            )
+            context.trace.emit(
+                StateChanged(context.now, context.name, "tcp", name, old.name, state.name)
+            )
+
+    def establish(self) -> None:
+        """The handshake is done (RFC 9293 3.10.7.3-4)."""
+        self.set_state(State.ESTABLISHED)
+        if self.sender.retransmitted_segments:
+            self.sender.rtt.after_lost_syn()
+        self.restart_keepalive()
+        if self.listener is not None:
+            self.listener.on_established(self)
+        elif not self.orphan:
+            self.tcp.post(Connected(self))
+            self.tcp.post(Writable(self))
+        if self.sender.fin_queued:
+            self.set_state(State.FIN_WAIT_1)
+
+    def enter_time_wait(self) -> None:
+        """Stay for 2 MSL, to catch what the network still holds (RFC 9293 3.6.1)."""
+        self.set_state(State.TIME_WAIT)
+        self.sender.queue.clear()
+        self.sender.buffer = None
+        self.sender.timer_deadline = None
+        self.receiver.out_of_order = None
+        self.start_idle_timer(2 * self.tcp.config.msl)
+        self.tcp.on_time_wait(self)
+        self.notify_closed(None)
+
+    def finish(self, error: NetstackError | None) -> None:
+        """Become CLOSED, now; ``error`` is what the user is told."""
+        if self.state is State.CLOSED and self.tcp.connections.get(self.key) is not self:
+            return
+        was_waiting = self.state is State.TIME_WAIT
+        if self.state is not State.CLOSED:
+            self.set_state(State.CLOSED)
+        self.error = self.error or error
+        self.tcp.forget(self)
+        self.sender.queue.clear()
+        self.sender.buffer = None
+        self.receiver.out_of_order = None
+        if self.listener is not None:
+            self.listener.on_gone(self)
+        if not was_waiting:
+            self.notify_closed(error)
+
+    def notify_closed(self, error: NetstackError | None) -> None:
+        """Tell the user that nothing more will happen."""
+        if not self.orphan and self.listener is None:
+            self.tcp.post(Readable(self))
+            self.tcp.post(Writable(self))
+            self.tcp.post(Closed(self, error))
+
+    def on_peer_closed(self) -> None:
+        """The peer's FIN is in order (RFC 9293 3.10.7.4, eighth)."""
+        self.receiver.peer_closed = True
+        if not self.orphan and self.listener is None:
+            self.tcp.post(Readable(self))
+            self.tcp.post(PeerClosed(self))
+
+    def on_readable(self) -> None:
+        """Octets became available."""
+        if self.listener is None:
+            self.tcp.post(Readable(self))
+
+    def on_room(self) -> None:
+        """Acknowledged octets left the send buffer."""
+        if self._was_full and not self.orphan and self.writable:
+            self._was_full = False
+            self.tcp.post(Writable(self))
+
+    def set_ack(self, reason: Reason) -> None:
+        """Let an ACK leave at the end of this burst."""
+        if self.receiver.ack_reason is None:
+            self.receiver.ack_reason = reason
+        self.tcp.mark_dirty(self)
+
+    # ---- timers ----------------------------------------------------------------------------
+
+    def start_idle_timer(self, seconds: float) -> None:
+        """Arm the timer that belongs to the state as such."""
+        self.idle_deadline = self.tcp.context.now + seconds
+        self.update_timer()
+
+    def restart_keepalive(self) -> None:
+        """Something was heard: probes start over (RFC 9293 3.8.4)."""
+        self.keepalive_probes_sent = 0
+        if self.state is State.TIME_WAIT or (self.state is State.FIN_WAIT_2 and self.orphan):
+            return
+        self.idle_deadline = None
+        if self.keepalive is not None and self.state >= State.ESTABLISHED:
+            self.idle_deadline = self.tcp.context.now + self.keepalive[0]
+            self.update_timer()
+
+    def update_timer(self) -> None:
+        """Arm the one timer for the earliest deadline."""
+        deadline = self.sender.timer_deadline
+        other = self.receiver.ack_deadline
+        if other is not None and (deadline is None or other < deadline):
+            deadline = other
+        urgent = deadline is not None and not self.sender.persist
+        other = self.idle_deadline
+        if other is not None and (deadline is None or other < deadline):
+            deadline = other
+        self.timer.housekeeping = not urgent
+        if deadline is None:
+            self.tcp.context.timers.disarm(self.timer)
+        else:
+            self.tcp.context.timers.arm(self.timer, deadline)
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due at ``now``, and arm the timer again."""
+        self.tcp.current = self
+        receiver, sender = self.receiver, self.sender
+        if receiver.ack_deadline is not None and receiver.ack_deadline <= now:
+            receiver.ack_deadline = None
+            self.set_ack(Reason.DELAYED_ACK)
+        if sender.timer_deadline is not None and sender.timer_deadline <= now:
+            sender.timer_deadline = None
+            self._on_retransmission_timer(now)
+        if self.idle_deadline is not None and self.idle_deadline <= now:
+            self.idle_deadline = None
+            self._on_idle_timer(now)
+        if self.state is not State.CLOSED:
+            self.update_timer()
+        self.tcp.current = None
+
+    def _on_retransmission_timer(self, now: float) -> None:
+        sender = self.sender
+        if self._gives_up(now):
+            error = self.soft_error or TimedOut(f"no answer from {self.remote_address}")
+            self.tcp.context.count("tcp.timeouts")
+            self.finish(error)
+            return
+        self.tcp.mark_dirty(self)
+        if sender.persist or (not sender.queue and sender.needs_persist()):
+            self.tcp.context.count("tcp.persist_timer")
+            sender.rtt.back_off()
+            output.send_probe(self, now)
+            return
+        if not sender.queue:
+            return
+        self.tcp.context.count("tcp.retransmission_timer")
+        sender.on_timeout(now)
+        if sender.timeouts >= self.tcp.config.r1_retransmissions:
+            self.tcp.confirm_path(self, reachable=False)  # RFC 9293 3.8.3 a: R1
+        self.tcp.sample(self)
+
+    def _gives_up(self, now: float) -> bool:
+        """RFC 9293 3.8.3: R2 as a time without progress; for SYN at least three minutes."""
+        config = self.tcp.config
+        sender = self.sender
+        if self.state is State.SYN_RECEIVED and self.listener is not None:
+            limit = config.syn_ack_timeout
+        elif self.state <= State.SYN_RECEIVED:
+            limit = config.syn_timeout
+        else:
+            limit = config.r2_timeout
+        if self.user_timeout is not None:
+            limit = self.user_timeout
+        return now - sender.last_progress >= limit
+
+    def _on_idle_timer(self, now: float) -> None:
+        if self.state is State.TIME_WAIT or (self.state is State.FIN_WAIT_2 and self.orphan):
+            self.finish(None)
+            return
+        if self.keepalive is None:
+            return
+        _, interval, probes = self.keepalive
+        if self.keepalive_probes_sent >= probes:
+            output.send_reset(self)
+            self.finish(TimedOut(f"no answer from {self.remote_address} to keep-alive probes"))
+            return
+        self.keepalive_probes_sent += 1
+        self.idle_deadline = now + interval
+        if self.sender.snd_una == self.sender.snd_nxt:
+            output.send_keepalive(self)
+
+    def _trace_call(self, call: str, start: int, end: int) -> None:
+        context = self.tcp.context
+        if context.trace is not None:
+            name = (
+                f"{self.local_address}:{self.local_port}-{self.remote_address}:{self.remote_port}"
+            )
+            context.trace.emit(
+                SystemCall(context.now, context.name, "tcp", call, name, start, end)
+            )
+
+
+_KEEPALIVE_FIELDS = {"keepalive_idle": 0, "keepalive_interval": 1, "keepalive_probes": 2}
+
+
+def _keepalive_defaults(tcp: Tcp) -> tuple[float, float, int]:
+    config = tcp.config
+    return config.keepalive_idle, config.keepalive_interval, config.keepalive_probes

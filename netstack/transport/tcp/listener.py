@@ -1,0 +1,82 @@
+"""Passive opens: half-open connections, and those that wait to be accepted (RFC 9293 3.10.1)."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from netstack.transport.events import Accepted, Closed
+
+if TYPE_CHECKING:
+    from netstack.core.address import IPAddress
+    from netstack.transport.tcp.connection import Connection
+    from netstack.transport.tcp.protocol import Tcp
+
+
+class Listener:
+    """A port that takes connections; ``backlog`` bounds those not yet accepted."""
+
+    __slots__ = ("__weakref__", "_half_open", "_queue", "address", "backlog", "port", "tcp")
+
+    def __init__(self, tcp: Tcp, address: IPAddress | None, port: int, backlog: int) -> None:
+        self.tcp = tcp
+        self.address = address
+        self.port = port
+        self.backlog = max(backlog, 1)
+        self._half_open: dict[bytes, Connection] = {}
+        self._queue: deque[Connection] = deque()
+
+    @property
+    def local(self) -> tuple[str, int]:
+        """Address (empty: every one) and port."""
+        return (str(self.address) if self.address else ""), self.port
+
+    @property
+    def readable(self) -> bool:
+        """Whether ``accept`` would return a connection."""
+        return bool(self._queue)
+
+    def accept(self) -> Connection | None:
+        """Return the oldest connection that is waiting, or None."""
+        if not self._queue:
+            return None
+        connection = self._queue.popleft()
+        connection.listener = None
+        return connection
+
+    def close(self, now: float) -> None:
+        """Stop listening; connections nobody accepted are reset."""
+        self.tcp.enter(now)
+        self.tcp.forget_listener(self)
+        for connection in (*self._half_open.values(), *self._queue):
+            connection.listener = None
+            connection.abort(now)
+        self._half_open.clear()
+        self._queue.clear()
+        self.tcp.post(Closed(self))
+
+    # ---- for arrival -----------------------------------------------------------------------
+
+    def has_room(self) -> bool:
+        """Whether one more established connection can wait."""
+        return len(self._queue) < self.backlog
+
+    def takes_syn(self) -> bool:
+        """Whether one more half-open connection can be kept."""
+        return self.has_room() and len(self._half_open) < self.tcp.config.max_syn_received
+
+    def on_syn(self, connection: Connection) -> None:
+        """Keep ``connection``, which is in SYN-RECEIVED."""
+        self._half_open[connection.key] = connection
+
+    def on_established(self, connection: Connection) -> None:
+        """The handshake is done: wait to be accepted."""
+        self._half_open.pop(connection.key, None)
+        self._queue.append(connection)
+        self.tcp.post(Accepted(self, connection))
+
+    def on_gone(self, connection: Connection) -> None:
+        """The connection died before it was accepted."""
+        self._half_open.pop(connection.key, None)
+        if connection in self._queue:
+            self._queue.remove(connection)

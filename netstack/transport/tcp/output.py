@@ -1,0 +1,281 @@
+"""Building segments: what leaves a connection at poll, and resets (RFC 9293 3.4, 3.5.2, 3.8).
+
+A transmission may be a super-segment: a whole multiple of the effective MSS, or one that ends
+with the last queued octet. It is cut as late as possible, by the device or just above it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netstack.core.checksum import fold
+from netstack.core.errors import Unreachable
+from netstack.core.seqnum import MASK
+from netstack.core.trace import Reason, SegmentSent
+from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
+from netstack.transport.tcp.sender import MAX_SUPER_SEGMENT, Transmission
+from netstack.transport.tcp.state import State
+from netstack.wire.tcp import (
+    ACK,
+    CHECKSUM_OFFSET,
+    FIN,
+    HEADER_LENGTH,
+    PSH,
+    RST,
+    SYN,
+    build_syn_options,
+    build_timestamps,
+    pack_header,
+)
+
+if TYPE_CHECKING:
+    from netstack.transport.tcp.connection import Connection
+
+TIMESTAMPS_LENGTH = 12  # octets in every segment once negotiated
+PROTOCOL_TCP = 6
+_TIMESTAMP_HZ = 1000  # RFC 7323 5.4: between 1 ms and 1 s a tick
+_BURST_TIME = 0.001  # seconds at the current rate that one super-segment may span
+
+
+def mss_of(connection: Connection) -> int:
+    """Return the effective MSS: what one wire segment carries (RFC 9293 3.7.1, Eff.snd.MSS)."""
+    path = connection.path
+    available = path.mtu - path.header_size - HEADER_LENGTH
+    peer = max(connection.peer_mss, connection.tcp.config.min_mss)
+    mss = min(available, peer, connection.mss_limit)
+    if connection.ts_on:
+        mss -= TIMESTAMPS_LENGTH
+    return max(mss, connection.tcp.config.min_mss - TIMESTAMPS_LENGTH)
+
+
+def advertised_mss(connection: Connection) -> int:
+    """Return what our SYN says: the interface's MTU less the fixed headers (RFC 6691)."""
+    path = connection.path
+    return min(path.interface.mtu, 65_535) - path.header_size - HEADER_LENGTH
+
+
+def timestamp(connection: Connection, now: float) -> int:
+    """Return the timestamp clock of this connection at ``now``."""
+    return (int(now * _TIMESTAMP_HZ) + connection.ts_offset) & MASK
+
+
+def refresh_path(connection: Connection, now: float) -> bool:
+    """Read the path again if anything about it changed; False if there is none now."""
+    tcp = connection.tcp
+    if connection.path.generation == tcp.internet.generation:
+        return True
+    try:
+        connection.path = tcp.internet.path(connection.remote_address, connection.local_address)
+    except Unreachable as error:
+        connection.soft_error = error
+        return False
+    mss = mss_of(connection)
+    sender = connection.sender
+    if mss != sender.mss:
+        if mss < sender.mss:
+            sender.mark_larger_than(mss)
+        sender.on_mss(mss)
+    return True
+
+
+def transmit_due(connection: Connection, now: float) -> bool:
+    """Send what may leave now: data, FIN, or a bare ACK; True if more could follow at once."""
+    state = connection.state
+    if state is State.CLOSED:
+        return False
+    if not refresh_path(connection, now):
+        # Without a route nothing leaves; the timer keeps counting towards giving up.
+        connection.update_timer()
+        return False
+    more = False
+    if state <= State.SYN_RECEIVED:
+        _transmit_syn(connection, now)
+    elif state is not State.TIME_WAIT:
+        more = _transmit_data(connection, now)
+    if connection.receiver.ack_reason is not None and state >= State.SYN_RECEIVED:
+        send_ack(connection, connection.receiver.ack_reason)
+    connection.update_timer()
+    return more
+
+
+def _transmit_syn(connection: Connection, now: float) -> None:
+    """Send SYN or SYN,ACK, the first time or again (RFC 9293 3.5)."""
+    sender = connection.sender
+    passive = connection.state is State.SYN_RECEIVED
+    if sender.snd_nxt == sender.iss:
+        transmission = Transmission(
+            sender.iss, sender.iss + 1, Reason.SYN_ACK if passive else Reason.SYN
+        )
+    elif sender.queue and sender.queue[0].lost:
+        transmission = Transmission(sender.iss, sender.iss + 1, Reason.RTO, sender.queue[0])
+    else:
+        return
+    flags = SYN | ACK if passive else SYN
+    timestamps = None
+    scale = None
+    config = connection.tcp.config
+    if connection.ts_on or (not passive and config.timestamps and connection.syn_options):
+        timestamps = (timestamp(connection, now), connection.ts_recent)
+    if connection.syn_options and config.window_scaling:
+        scale = connection.receiver.shift
+    options = build_syn_options(advertised_mss(connection), scale, timestamps)
+    _send(connection, sender.iss, flags, options, [], 0, transmission.reason)
+    sender.on_sent(transmission, now)
+
+
+def _transmit_data(connection: Connection, now: float) -> bool:
+    """Send ranges while windows and the queue below allow; True if it stopped for fairness."""
+    sender = connection.sender
+    for _ in range(4):
+        room = min(connection.path.room(connection.key), MAX_SUPER_SEGMENT)
+        limit = _burst_limit(connection, room)
+        transmission = sender.next_range(now, limit)
+        if transmission is None:
+            if not sender.queue and sender.timer_deadline is None and sender.needs_persist():
+                sender.persist = True
+                sender.timer_kind = "persist"
+                sender.timer_deadline = now + sender.rtt.timeout()
+            return False
+        if room < min(transmission.end - transmission.start, sender.mss):
+            connection.tcp.wait_for_room(connection)
+            return False
+        _send_range(connection, transmission, now)
+    return True
+
+
+def _burst_limit(connection: Connection, room: int) -> int:
+    """Return how much one transmission may carry.
+
+    A path that cuts shares its wire: no more than 1 ms at the current rate, two segments at
+    least. Always a multiple of the segment size.
+    """
+    sender = connection.sender
+    mss = sender.mss
+    if not connection.tcp.config.super_segments:
+        return mss
+    limit = room
+    srtt = sender.rtt.srtt
+    if not connection.path.gso_max_size and srtt > _BURST_TIME:
+        limit = min(limit, max(2 * mss, int(sender.congestion.cwnd * _BURST_TIME / srtt)))
+    return max(limit - limit % mss, mss)
+
+
+def _send_range(connection: Connection, transmission: Transmission, now: float) -> None:
+    sender = connection.sender
+    if (
+        transmission.retransmitted is None
+        and sender.snd_una == sender.snd_nxt
+        and now - sender.last_sent > sender.rtt.timeout()
+    ):
+        sender.congestion.on_idle(connection.tcp.config.initial_window)
+    start, end, reason, _ = transmission
+    data_end = min(end, sender.data_end)
+    first = sender.iss + 1
+    pieces: list[memoryview] = []
+    if data_end > start:
+        buffer = sender.buffer
+        assert buffer is not None  # octets between start and data_end are held
+        pieces = buffer.pieces(start - first, data_end - first, MAX_PAYLOAD_BUFFERS)
+    flags = ACK
+    if data_end > start and data_end == sender.data_end:
+        flags |= PSH  # RFC 9293 3.9.1.2, MUST-61
+    if end > sender.data_end:
+        flags |= FIN
+    options = _options(connection, now)
+    _send(connection, start, flags, options, pieces, max(data_end - start, 0), reason)
+    sender.on_sent(transmission, now)
+    connection.receiver.on_ack_sent()
+
+
+def _options(connection: Connection, now: float) -> bytes:
+    if not connection.ts_on:
+        return b""
+    return build_timestamps(timestamp(connection, now), connection.ts_recent)
+
+
+def send_ack(connection: Connection, reason: Reason) -> None:
+    """Send a segment without text: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>."""
+    options = _options(connection, connection.tcp.context.now)
+    _send(connection, connection.sender.snd_nxt, ACK, options, [], 0, reason)
+    connection.receiver.on_ack_sent()
+
+
+def send_probe(connection: Connection, now: float) -> None:
+    """Probe a closed window with one octet (RFC 9293 3.8.6.1)."""
+    if not refresh_path(connection, now):
+        return
+    sender = connection.sender
+    sender.persist = True
+    _send_range(connection, sender.probe(), now)
+
+
+def send_keepalive(connection: Connection) -> None:
+    """Probe an idle peer: an octet-less segment below the window (RFC 9293 3.8.4)."""
+    options = _options(connection, connection.tcp.context.now)
+    seq = connection.sender.snd_nxt - 1
+    connection.tcp.context.count("tcp.keepalive_probes")
+    _send(connection, seq, ACK, options, [], 0, Reason.KEEPALIVE)
+
+
+def send_reset(connection: Connection) -> None:
+    """Abort towards the peer: <SEQ=SND.NXT><CTL=RST,ACK> (RFC 9293 3.10.5)."""
+    if connection.state in (State.SYN_SENT, State.CLOSED, State.LISTEN):
+        return
+    if refresh_path(connection, connection.tcp.context.now):
+        _send(connection, connection.sender.snd_nxt, RST | ACK, b"", [], 0, Reason.RESET)
+
+
+def _send(
+    connection: Connection,
+    seq: int,
+    flags: int,
+    options: bytes,
+    pieces: list[memoryview],
+    length: int,
+    reason: Reason,
+) -> None:
+    """Build the segment and hand it down."""
+    receiver = connection.receiver
+    header_length = HEADER_LENGTH + len(options)
+    header = bytearray(HEADROOM + header_length)
+    window = 0
+    ack = 0
+    if flags & ACK:
+        ack = receiver.rcv_nxt & MASK
+    if not flags & RST:
+        scale = 0 if flags & SYN else receiver.shift
+        window = receiver.window_to_advertise(scale)
+    path = connection.path
+    partial = fold(path.pseudo_header_sum + PROTOCOL_TCP + header_length + length)
+    pack_header(
+        header, HEADROOM, connection.ports, seq & MASK, ack, flags, window, partial, options
+    )
+    frame = Frame(header, pieces, start=HEADROOM)
+    frame.checksum = Checksum.PARTIAL
+    frame.checksum_start = HEADROOM
+    frame.checksum_offset = CHECKSUM_OFFSET
+    frame.reason = reason
+    mss = connection.sender.mss
+    if length > mss:
+        frame.gso_size = mss
+        frame.gso_type = GsoType.TCPV4 if path.source.version == 4 else GsoType.TCPV6
+        frame.segments = -(-length // mss)
+    tcp = connection.tcp
+    context = tcp.context
+    context.count("tcp.segments_sent", frame.segments)
+    if context.trace is not None:
+        frame.id = context.trace.frame_id()
+        first = connection.sender.iss + 1
+        context.trace.emit(
+            SegmentSent(
+                context.now, context.name, "tcp",
+                f"{connection.local_address}:{connection.local_port}",
+                f"{connection.remote_address}:{connection.remote_port}",
+                seq & MASK, ack, flags, window, max(seq - first, 0), max(seq - first, 0) + length,
+                reason, frame.segments, frame.id,
+            )
+        )  # fmt: skip
+    tcp.internet.send(
+        path, PROTOCOL_TCP, frame, hop_limit=connection.ttl,
+        traffic_class=connection.traffic_class, dont_fragment=True, flow=connection.key,
+    )  # fmt: skip

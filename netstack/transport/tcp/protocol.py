@@ -1,0 +1,450 @@
+"""The TCP layer of one stack: demultiplexing, opens, resets for nobody, and the dirty queue.
+
+Connections are found by one packed key: peer's address, our address, peer's port, our port, as
+they stand in an arriving packet. Order: connection, listener on the address, listener on any
+address, forwarder; else a reset (RFC 9293 3.10.7.1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from netstack.core.address import IPAddress
+from netstack.core.checksum import fold, internet_sum, pseudo_header_sum, sum_pieces
+from netstack.core.errors import NetstackError, ParseError, Refused, Unreachable
+from netstack.core.seqnum import MASK, diff
+from netstack.core.trace import CongestionSample, Reason, SegmentReceived
+from netstack.device.base import HEADROOM, Checksum, Frame
+from netstack.internet.errors import ErrorKind, NetworkError
+from netstack.transport.ports import EADDRINUSE, choose_port
+from netstack.transport.tcp import arrival, output
+from netstack.transport.tcp.connection import Connection
+from netstack.transport.tcp.forwarder import Incoming
+from netstack.transport.tcp.isn import IsnGenerator
+from netstack.transport.tcp.listener import Listener
+from netstack.transport.tcp.state import State
+from netstack.wire.tcp import (
+    ACK,
+    CHECKSUM_OFFSET,
+    FIN,
+    HEADER_LENGTH,
+    RST,
+    SYN,
+    pack_header,
+    parse_segment,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from netstack.core.context import Context
+    from netstack.internet.internet import Internet
+    from netstack.internet.packet import ReceivedPacket
+    from netstack.internet.path import Path
+    from netstack.transport.events import Event
+    from netstack.wire.tcp import Segment
+
+PROTOCOL_TCP = 6
+
+
+class Tcp:
+    """All connections and listeners of a stack."""
+
+    def __init__(
+        self, context: Context, internet: Internet, post: Callable[[Event], None]
+    ) -> None:
+        self.context = context
+        self.config = context.config.tcp
+        self.internet = internet
+        self.post = post
+        rng = context.rng.child("tcp")
+        self.isn = IsnGenerator(rng.child("isn"))
+        self._port_rng = rng.child("ports")
+        self.connections: dict[bytes, Connection] = {}
+        self.listeners: dict[tuple[bytes, int], Listener] = {}
+        self.forwarder: Callable[[Incoming], None] | None = None
+        self.current: Connection | None = None  # being processed, for repair after a cut
+        self._local_ports: dict[int, int] = {}  # local port -> connections that use it
+        self._dirty: deque[Connection] = deque()
+        self._no_room: list[Connection] = []
+        self._time_wait: deque[Connection] = deque()
+        internet.register(PROTOCOL_TCP, self.receive_packet, self.receive_error)
+
+    def enter(self, now: float) -> None:
+        """An application call at ``now``; time never goes back."""
+        if now > self.context.now:
+            self.context.now = now
+
+    # ---- opens -----------------------------------------------------------------------------
+
+    def connect(
+        self, remote: tuple[IPAddress, int], local: tuple[IPAddress | None, int]
+    ) -> Connection:
+        """Open actively (RFC 9293 3.10.1); port 0 lets one be chosen.
+
+        Raises: Unreachable without a route, for a group address (MUST-46), or when the local
+        port is taken; ValueError for remote port 0.
+        """
+        address, port = remote
+        if not 0 < port < 65_536:
+            raise ValueError(f"port {port} cannot be connected to")
+        if self._is_group(address):
+            raise Unreachable(f"{address} is a group, TCP has one peer", 101)
+        path = self.internet.path(address, local[0])
+        source = path.source
+        tail = address.packed + source.packed + port.to_bytes(2, "big")
+        local_port = local[1]
+        if not local_port:
+            local_port = choose_port(
+                self._port_rng, self.config.ephemeral_ports,
+                lambda candidate: self._port_taken(candidate, tail),
+            )  # fmt: skip
+        key = tail + local_port.to_bytes(2, "big")
+        if key in self.connections:
+            raise Unreachable(f"{source}:{local_port} to {address}:{port} exists", EADDRINUSE)
+        iss = self.isn.isn(key, self.context.now)
+        connection = Connection(self, key, (source, local_port), remote, path, iss)
+        connection.sender.last_progress = self.context.now
+        self._add(connection)
+        connection.set_state(State.SYN_SENT)
+        self.mark_dirty(connection)
+        self.context.count("tcp.active_opens")
+        return connection
+
+    def _port_taken(self, port: int, tail: bytes) -> bool:
+        # A port without any connection is free; else the four-tuple decides.
+        if port not in self._local_ports:
+            return (b"", port) in self.listeners
+        return tail + port.to_bytes(2, "big") in self.connections
+
+    def _is_group(self, address: IPAddress) -> bool:
+        return address.is_multicast or self.internet.is_broadcast(address.packed)
+
+    def listen(self, address: IPAddress | None, port: int, backlog: int) -> Listener:
+        """Open passively; no address means every one, port 0 lets one be chosen.
+
+        Raises: Unreachable (EADDRINUSE) if somebody listens there.
+        """
+        packed = address.packed if address is not None else b""
+        if not port:
+            port = choose_port(
+                self._port_rng, self.config.ephemeral_ports,
+                lambda candidate: (packed, candidate) in self.listeners
+                or candidate in self._local_ports,
+            )  # fmt: skip
+        if (packed, port) in self.listeners:
+            raise Unreachable(f"port {port} is taken", EADDRINUSE)
+        listener = Listener(self, address, port, backlog)
+        self.listeners[packed, port] = listener
+        return listener
+
+    def forget_listener(self, listener: Listener) -> None:
+        """The listener is closed."""
+        packed = listener.address.packed if listener.address is not None else b""
+        if self.listeners.get((packed, listener.port)) is listener:
+            del self.listeners[packed, listener.port]
+
+    def _add(self, connection: Connection) -> None:
+        self.connections[connection.key] = connection
+        port = connection.local_port
+        self._local_ports[port] = self._local_ports.get(port, 0) + 1
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is CLOSED: nothing finds it any more."""
+        self.context.timers.disarm(connection.timer)
+        if self.connections.get(connection.key) is not connection:
+            return
+        del self.connections[connection.key]
+        port = connection.local_port
+        left = self._local_ports[port] - 1
+        if left:
+            self._local_ports[port] = left
+        else:
+            del self._local_ports[port]
+
+    def on_time_wait(self, connection: Connection) -> None:
+        """Bound the memory of TIME-WAIT: the oldest goes when there are too many."""
+        waiting = self._time_wait
+        waiting.append(connection)
+        while waiting and (
+            waiting[0].state is not State.TIME_WAIT or len(waiting) > self.config.max_time_wait
+        ):
+            oldest = waiting.popleft()
+            if oldest.state is State.TIME_WAIT:
+                self.context.count("tcp.time_wait_overflow")
+                oldest.finish(None)
+
+    # ---- arrival ---------------------------------------------------------------------------
+
+    def receive_packet(self, packet: ReceivedPacket) -> None:
+        """Take a packet from the internet layer."""
+        frame = packet.frame
+        header, start, length = frame.header, packet.start, packet.length
+        context = self.context
+        if packet.group:
+            context.drop("tcp.group_destination", frame.segments)  # RFC 9293 3.9.2.3, MUST-57
+            return
+        if frame.checksum is Checksum.UNKNOWN and not self._checksum_good(packet):
+            context.drop("tcp.bad_checksum", frame.segments)
+            return
+        try:
+            segment = parse_segment(header, start, length, frame.payload)
+        except ParseError:
+            context.drop("tcp.malformed", frame.segments)
+            return
+        segment.segments = frame.segments
+        segment.ecn = packet.traffic_class & 3
+        context.count("tcp.segments_received", frame.segments)
+        key = packet.source + packet.destination + bytes(header[start : start + 4])
+        connection = self.connections.get(key)
+        if context.trace is not None:
+            self._trace_received(packet, key, segment)
+        if connection is None:
+            self._receive_unknown(packet, key, segment)
+            return
+        if connection.state is State.TIME_WAIT and self._reopens(connection, segment):
+            connection.finish(None)
+            self._receive_unknown(packet, key, segment)
+            return
+        self.current = connection
+        arrival.receive_segment(connection, segment, context.now)
+        self.current = None
+
+    def _checksum_good(self, packet: ReceivedPacket) -> bool:
+        header, start, length = packet.frame.header, packet.start, packet.length
+        initial = pseudo_header_sum(packet.source, packet.destination, PROTOCOL_TCP, length)
+        if not packet.frame.payload:
+            view = memoryview(header)[start : start + length]
+            return internet_sum(view, initial) == 0xFFFF
+        return sum_pieces([memoryview(header)[start:], *packet.frame.payload], initial) == 0xFFFF
+
+    def _trace_received(self, packet: ReceivedPacket, key: bytes, segment: Segment) -> None:
+        context = self.context
+        trace = context.trace
+        if trace is None:
+            return
+        source_port, destination_port = key[-4:-2], key[-2:]
+        trace.emit(
+            SegmentReceived(
+                context.now, context.name, "tcp",
+                f"{IPAddress(packet.destination)}:{int.from_bytes(destination_port, 'big')}",
+                f"{IPAddress(packet.source)}:{int.from_bytes(source_port, 'big')}",
+                segment.seq, segment.ack, segment.flags, segment.window, segment.length,
+                segment.segments, packet.frame.id,
+            )
+        )  # fmt: skip
+
+    def _reopens(self, connection: Connection, segment: Segment) -> bool:
+        """RFC 9293 3.6.1 (MAY-2), RFC 6191: a new SYN may follow a connection in TIME-WAIT."""
+        if segment.flags & (SYN | ACK | RST) != SYN:
+            return False
+        if connection.ts_on and segment.ts_val is not None:
+            newer = diff(segment.ts_val, connection.ts_recent)
+            if newer:
+                return newer > 0
+        return diff(segment.seq, connection.receiver.rcv_nxt & MASK) > 0
+
+    def _receive_unknown(self, packet: ReceivedPacket, key: bytes, segment: Segment) -> None:
+        """No connection: LISTEN or CLOSED (RFC 9293 3.10.7.1-2)."""
+        flags = segment.flags
+        port = int.from_bytes(key[-2:], "big")
+        listener = self.listeners.get((packet.destination, port)) or self.listeners.get(
+            (b"", port)
+        )
+        if flags & RST:
+            self.context.drop("tcp.rst_for_nobody", segment.segments)
+            return
+        wanted = listener is not None or (self.forwarder is not None and flags & SYN)
+        if not wanted or flags & ACK:
+            self.context.drop("tcp.no_connection", segment.segments)
+            self._send_reset(packet, key, segment)
+        elif not flags & SYN:
+            self.context.drop("tcp.no_syn", segment.segments)
+        elif flags & FIN:
+            # Nothing sends SYN with FIN but scanners; as Linux does, and RFC 1644 is history.
+            self.context.drop("tcp.syn_fin", segment.segments)
+        elif listener is not None:
+            self._receive_syn(listener, packet, key, segment)
+        elif self.forwarder is not None:
+            self.forwarder(Incoming(self, packet, key, segment))
+
+    def _receive_syn(
+        self, listener: Listener, packet: ReceivedPacket, key: bytes, segment: Segment
+    ) -> None:
+        if not listener.takes_syn():
+            self.context.drop("tcp.listen_overflow", segment.segments)
+            return
+        connection = self.open_passive(packet.source, packet.destination, key, segment)
+        if connection is not None:
+            connection.listener = listener
+            listener.on_syn(connection)
+
+    def open_passive(
+        self, source: bytes, destination: bytes, key: bytes, segment: Segment
+    ) -> Connection | None:
+        """Make the connection that a SYN asks for, in SYN-RECEIVED (RFC 9293 3.10.7.2)."""
+        context = self.context
+        remote = IPAddress(source), int.from_bytes(key[-4:-2], "big")
+        local = IPAddress(destination), int.from_bytes(key[-2:], "big")
+        try:
+            path = self.internet.path(remote[0], local[0])
+        except Unreachable:
+            context.drop("tcp.no_route_back", segment.segments)
+            return None
+        iss = self.isn.isn(key, context.now)
+        connection = Connection(self, key, local, remote, path, iss)
+        connection.sender.last_progress = context.now
+        self._add(connection)
+        connection.set_state(State.SYN_RECEIVED)
+        arrival.take_syn(connection, segment, context.now)
+        # Text that comes with the SYN is not kept: the peer sends it again (RFC 9293 3.10.7.2
+        # would have it queued until ESTABLISHED; Linux drops it too without TFO).
+        self.mark_dirty(connection)
+        context.count("tcp.passive_opens")
+        return connection
+
+    # ---- resets for nobody -----------------------------------------------------------------
+
+    def _send_reset(self, packet: ReceivedPacket, key: bytes, segment: Segment) -> None:
+        """RFC 9293 3.10.7.1."""
+        if IPAddress(packet.source).is_multicast or self.internet.is_broadcast(packet.source):
+            return
+        try:
+            path = self.internet.path(IPAddress(packet.source), IPAddress(packet.destination))
+        except Unreachable:
+            return
+        self.send_bare_reset(path, key, segment)
+
+    def reply_reset(self, connection: Connection, segment: Segment) -> None:
+        """Answer an unacceptable ACK during the handshake: <SEQ=SEG.ACK><CTL=RST>."""
+        self.send_bare_reset(connection.path, connection.key, segment)
+
+    def send_bare_reset(self, path: Path, key: bytes, segment: Segment) -> None:
+        """Reset what ``segment`` belongs to, from its own numbers."""
+        if segment.flags & ACK:
+            seq, ack, flags = segment.ack, 0, RST
+        else:
+            length = segment.length + bool(segment.flags & SYN) + bool(segment.flags & FIN)
+            seq, ack, flags = 0, (segment.seq + length) & MASK, RST | ACK
+        header = bytearray(HEADROOM + HEADER_LENGTH)
+        partial = fold(path.pseudo_header_sum + PROTOCOL_TCP + HEADER_LENGTH)
+        ports = key[-2:] + key[-4:-2]
+        pack_header(header, HEADROOM, ports, seq, ack, flags, 0, partial, b"")
+        frame = Frame(header, start=HEADROOM)
+        frame.checksum = Checksum.PARTIAL
+        frame.checksum_start = HEADROOM
+        frame.checksum_offset = CHECKSUM_OFFSET
+        frame.reason = Reason.RESET
+        self.context.count("tcp.resets_sent")
+        self.context.count("tcp.segments_sent")
+        self.internet.send(path, PROTOCOL_TCP, frame, dont_fragment=True)
+
+    # ---- errors from below -----------------------------------------------------------------
+
+    def receive_error(self, error: NetworkError) -> bool:
+        """Take an ICMP error; return whether it is about something we have in flight.
+
+        RFC 5927 4: the quoted sequence number must be outstanding. Hard errors abort only a
+        connection that is not synchronized yet (RFC 5461 4, RFC 5927 5); else they are soft.
+        """
+        key = (
+            error.remote + error.local
+            + error.remote_port.to_bytes(2, "big") + error.local_port.to_bytes(2, "big")
+        )  # fmt: skip
+        connection = self.connections.get(key)
+        if connection is None:
+            self.context.drop("tcp.error_for_nobody")
+            return False
+        sender = connection.sender
+        if error.seq is not None:
+            distance = (error.seq - sender.snd_una) & MASK
+            if distance >= max(sender.snd_max - sender.snd_una, 0):
+                self.context.drop("tcp.error_not_in_flight")
+                return False
+        if error.kind is ErrorKind.PACKET_TOO_BIG:
+            self.mark_dirty(connection)
+            return True
+        reason = _error_of(error, connection)
+        if connection.state <= State.SYN_RECEIVED and error.kind.hard:
+            self.context.count("tcp.aborted_by_icmp")
+            connection.finish(reason)
+        else:
+            connection.soft_error = reason
+        return True
+
+    # ---- the end of the burst --------------------------------------------------------------
+
+    def mark_dirty(self, connection: Connection) -> None:
+        """Let ``connection`` decide about output at the end of the burst."""
+        if not connection.dirty:
+            connection.dirty = True
+            self._dirty.append(connection)
+
+    def wait_for_room(self, connection: Connection) -> None:
+        """The queue below is full for this flow: try again when it has drained."""
+        if connection not in self._no_room:
+            self._no_room.append(connection)
+
+    def room_again(self) -> None:
+        """Queues below have drained: those who waited become dirty."""
+        waiting, self._no_room = self._no_room, []
+        for connection in waiting:
+            self.mark_dirty(connection)
+
+    @property
+    def work_pending(self) -> bool:
+        """Whether ``transmit_due`` would do something."""
+        return bool(self._dirty)
+
+    def transmit_due(self, now: float) -> None:
+        """Let each dirty connection transmit once, round robin."""
+        dirty = self._dirty
+        for _ in range(len(dirty)):
+            connection = dirty.popleft()
+            connection.dirty = False
+            self.current = connection
+            if output.transmit_due(connection, now):
+                self.mark_dirty(connection)
+        self.current = None
+
+    def mark_all_dirty(self) -> None:
+        """Rebuild the indexes from the connections' own fields, after a cut step."""
+        self._dirty.clear()
+        for connection in self.connections.values():
+            connection.dirty = True
+            self._dirty.append(connection)
+            connection.update_timer()
+
+    def confirm_path(self, connection: Connection, *, reachable: bool) -> None:
+        """Tell the link layer how the next hop is doing (RFC 4861 7.3.1, RFC 9293 3.8.3)."""
+        path = connection.path
+        if reachable:
+            path.interface.confirm(path.next_hop)
+        else:
+            self.context.count("tcp.r1_reached")
+
+    def sample(self, connection: Connection) -> None:
+        """Trace the congestion state."""
+        context = self.context
+        if context.trace is None:
+            return
+        sender = connection.sender
+        context.trace.emit(
+            CongestionSample(
+                context.now, context.name, "tcp",
+                f"{connection.local_address}:{connection.local_port}",
+                f"{connection.remote_address}:{connection.remote_port}",
+                sender.congestion.cwnd, sender.congestion.ssthresh, sender.flight_size,
+                sender.rtt.srtt, sender.rtt.timeout(),
+            )
+        )  # fmt: skip
+
+
+def _error_of(error: NetworkError, connection: Connection) -> NetstackError:
+    """Return what the user is told about a network error."""
+    reporter = IPAddress(error.reporter) if error.reporter else "this host"
+    message = f"{connection.remote_address}: {error.kind.value}"
+    if error.kind in (ErrorKind.PORT_UNREACHABLE, ErrorKind.PROTOCOL_UNREACHABLE):
+        return Refused(f"{message} (says {reporter})")
+    return Unreachable(f"{message} (says {reporter})")

@@ -1,0 +1,166 @@
+"""The receiving half of a connection: window, reassembly, when to acknowledge.
+
+Sequence numbers here are unwrapped (``core.seqnum.unwrap``): their low 32 bits are on the wire.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from netstack.core.buffer import ReceiveBuffer
+from netstack.core.trace import Reason
+from netstack.transport.tcp.reassembly import OutOfOrderQueue
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ACK_AT_LEAST_EVERY = 65_536  # octets
+
+
+class Receiver:
+    """``RCV`` variables of RFC 9293 3.3.1, the receive buffer and the acknowledgment decision.
+
+    ``rcv_adv`` is the right edge of the window as last advertised; it never moves left.
+    ``ack_reason`` is set when an ACK is due at the end of the burst.
+    """
+
+    __slots__ = (
+        "ack_deadline",
+        "ack_reason",
+        "buffer",
+        "buffer_size",
+        "fin_seq",
+        "irs",
+        "last_ack_sent",
+        "mss",
+        "out_of_order",
+        "peer_closed",
+        "rcv_adv",
+        "rcv_nxt",
+        "shift",
+        "unacked",
+    )
+
+    def __init__(self, buffer_size: int) -> None:
+        self.buffer_size = buffer_size
+        self.buffer: ReceiveBuffer | None = None
+        self.out_of_order: OutOfOrderQueue | None = None
+        self.irs = 0
+        self.rcv_nxt = 0
+        self.rcv_adv = 0
+        self.last_ack_sent = 0
+        self.shift = 0  # our window scale, as advertised
+        self.mss = 536  # estimate of the peer's segment size, for delayed ACKs
+        self.unacked = 0  # octets received in order and not yet acknowledged
+        self.fin_seq: int | None = None
+        self.peer_closed = False
+        self.ack_reason: Reason | None = None
+        self.ack_deadline: float | None = None
+
+    def open(self, irs: int) -> None:
+        """Take the peer's initial sequence number."""
+        self.irs = irs
+        self.rcv_nxt = irs + 1
+        self.rcv_adv = self.rcv_nxt
+        self.last_ack_sent = self.rcv_nxt
+
+    # ---- window ----------------------------------------------------------------------------
+
+    def free(self) -> int:
+        """Return the octets of buffer that nothing occupies."""
+        used = self.buffer.length if self.buffer is not None else 0
+        return max(self.buffer_size - used, 0)
+
+    def window_to_advertise(self, scale: int) -> int:
+        """Return the window field to send, and move the right edge accordingly.
+
+        RFC 9293 3.8.6.2.2: the edge stays until it can move by a segment or half the buffer.
+        RFC 7323 2.4: rounding to the scale must not move it left, so it rounds up then.
+        """
+        offered = self.rcv_adv - self.rcv_nxt
+        window = offered
+        free = self.free()
+        if free - offered >= min(self.buffer_size // 2, self.mss):
+            window = free
+        field = min(window >> scale, 0xFFFF)
+        if field << scale < offered and field < 0xFFFF:
+            field += 1
+        self.rcv_adv = max(self.rcv_adv, self.rcv_nxt + (field << scale))
+        return field
+
+    def wants_window_update(self) -> bool:
+        """Return whether the application has read enough to tell the peer unasked.
+
+        Two segments, or half the buffer: what a sender with silly-window avoidance waits for.
+        """
+        gain = self.free() - (self.rcv_adv - self.rcv_nxt)
+        return gain >= min(self.buffer_size // 2, 2 * self.mss) and (
+            self.rcv_adv - self.rcv_nxt < self.buffer_size // 2
+        )
+
+    # ---- segment text ----------------------------------------------------------------------
+
+    def take_text(self, seq: int, pieces: Sequence[memoryview], length: int) -> int:
+        """Take in segment text at ``seq``; return how far the stream advanced in order.
+
+        Text left of the window was received before, text right of it is not kept.
+        """
+        limit = self.rcv_adv if self.fin_seq is None else min(self.rcv_adv, self.fin_seq)
+        start, end = max(seq, self.rcv_nxt), min(seq + length, limit)
+        if start >= end:
+            return 0
+        if start != seq or end != seq + length:
+            pieces = _cut(pieces, start - seq, end - seq)
+        if start > self.rcv_nxt:
+            self._keep_out_of_order(start, pieces)
+            return 0
+        if self.buffer is None:
+            self.buffer = ReceiveBuffer()
+        queue = self.out_of_order
+        if queue:
+            # Through the queue, so that octets that arrived earlier win over these.
+            queue.insert(start, pieces)
+            pieces = queue.take(start)
+            end = start + sum(map(len, pieces))
+            if not queue:
+                self.out_of_order = None
+        self.buffer.append(pieces)
+        self.rcv_nxt = end
+        return end - start
+
+    def _keep_out_of_order(self, start: int, pieces: Sequence[memoryview]) -> None:
+        if self.out_of_order is None:
+            self.out_of_order = OutOfOrderQueue()
+        # Overhead included, waiting octets may take twice the buffer: then the segment goes
+        # unkept, and the peer sends it again.
+        if self.out_of_order.charged < 2 * self.buffer_size:
+            self.out_of_order.insert(start, pieces)
+
+    def on_in_order(self, advanced: int, largest: int, now: float, delay: float) -> None:
+        """Decide about the ACK for ``advanced`` new octets (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
+        self.mss = min(max(self.mss, largest), 65_535)
+        self.unacked += advanced
+        if self.unacked >= 2 * self.mss or self.unacked >= ACK_AT_LEAST_EVERY:
+            self.ack_reason = self.ack_reason or Reason.ACK
+        elif self.ack_deadline is None:
+            self.ack_deadline = now + delay
+
+    def on_ack_sent(self) -> None:
+        """Everything received is acknowledged now."""
+        self.last_ack_sent = self.rcv_nxt
+        self.unacked = 0
+        self.ack_reason = None
+        self.ack_deadline = None
+
+
+def _cut(pieces: Sequence[memoryview], start: int, end: int) -> list[memoryview]:
+    """Return the octets ``start .. end`` of ``pieces``."""
+    result = []
+    position = 0
+    for piece in pieces:
+        size = len(piece)
+        low, high = max(start - position, 0), min(end - position, size)
+        if low < high:
+            result.append(piece[low:high])
+        position += size
+    return result

@@ -1,0 +1,279 @@
+"""The TCP header and its options (RFC 9293 section 3.1, RFC 7323, RFC 2018).
+
+``TcpHeader`` is the value for tools and tests. ``Segment`` is what the connection logic works
+on: one slotted object with the options as plain attributes, filled by ``parse_segment``.
+Neither computes nor checks the checksum.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from netstack.core.checksum import internet_sum, pseudo_header_sum
+from netstack.core.errors import ParseError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+HEADER_LENGTH = 20  # octets, without options
+MAX_OPTIONS = 40  # octets
+CHECKSUM_OFFSET = 16
+
+_HEADER = Struct("!HHIIHHHH")
+_TIMESTAMP = Struct("!II")
+
+
+class TcpFlag(IntFlag):
+    """Control bits, RFC 9293 3.1."""
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    PSH = 0x08
+    ACK = 0x10
+    URG = 0x20
+    ECE = 0x40
+    CWR = 0x80
+
+
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = 1, 2, 4, 8, 16, 32, 64, 128
+"""The same bits as plain ints: an enum member costs a conversion at each operation."""
+
+
+class TcpOption(IntEnum):
+    """Option kinds, IANA's registry."""
+
+    END = 0
+    NOP = 1
+    MSS = 2
+    WINDOW_SCALE = 3
+    SACK_PERMITTED = 4
+    SACK = 5
+    TIMESTAMPS = 8
+
+
+#  0                   1                   2                   3
+#  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
+# +-------------------------------+-------------------------------+
+# |          Source Port          |       Destination Port        |
+# +-------------------------------+-------------------------------+
+# |                        Sequence Number                        |
+# +---------------------------------------------------------------+
+# |                    Acknowledgment Number                      |
+# +-------+-------+-+-+-+-+-+-+-+-+-------------------------------+
+# | Offset| Rsrvd |C|E|U|A|P|R|S|F|            Window             |
+# +-------+-------+-+-+-+-+-+-+-+-+-------------------------------+
+# |           Checksum            |         Urgent Pointer        |
+# +-------------------------------+-------------------------------+
+# |                           [Options]                           |
+class TcpHeader(NamedTuple):
+    """A TCP header; ``options`` are the octets between the fixed part and the payload."""
+
+    source_port: int
+    destination_port: int
+    seq: int
+    ack: int
+    flags: int
+    window: int
+    checksum: int = 0
+    urgent_pointer: int = 0
+    options: bytes = b""
+    reserved: int = 0
+
+    @classmethod
+    def parse(cls, data: Buffer) -> tuple[TcpHeader, memoryview]:
+        """Return the header at the start of ``data``, and a view of the payload.
+
+        Raises: ParseError if ``data`` is shorter than its data offset says.
+        """
+        view = memoryview(data).cast("B")
+        if len(view) < HEADER_LENGTH:
+            raise ParseError(f"TCP header needs 20 octets, got {len(view)}")
+        source, destination, seq, ack, word, window, checksum, urgent = _HEADER.unpack_from(view)
+        length = word >> 12 << 2
+        if length < HEADER_LENGTH or length > len(view):
+            raise ParseError(f"TCP data offset of {length} octets in {len(view)}")
+        options = bytes(view[HEADER_LENGTH:length])
+        header = cls(
+            source, destination, seq, ack, word & 0xFF, window, checksum, urgent, options,
+            word >> 8 & 0xF,
+        )  # fmt: skip
+        return header, view[length:]
+
+    def build(self) -> bytes:
+        """Return the octets of the header, with the checksum it holds."""
+        if len(self.options) & 3 or len(self.options) > MAX_OPTIONS:
+            raise ValueError("TCP options take a multiple of 4 octets, 40 at most")
+        word = (HEADER_LENGTH + len(self.options)) << 10 | self.reserved << 8 | self.flags
+        return (
+            _HEADER.pack(
+                self.source_port, self.destination_port, self.seq, self.ack, word, self.window,
+                self.checksum, self.urgent_pointer,
+            )
+            + self.options
+        )  # fmt: skip
+
+    def with_checksum(self, source: bytes, destination: bytes, payload: Buffer = b"") -> TcpHeader:
+        """Return a copy with the checksum for ``payload`` between two packed addresses."""
+        blank = self._replace(checksum=0)
+        octets = blank.build() + bytes(payload)
+        initial = pseudo_header_sum(source, destination, 6, len(octets))
+        return blank._replace(checksum=~internet_sum(octets, initial) & 0xFFFF)
+
+
+class Segment:
+    """One arriving TCP segment (a coalesced one stands for ``segments`` wire segments).
+
+    ``length`` counts payload octets. Option attributes are None where the option is absent.
+    """
+
+    __slots__ = (
+        "ack",
+        "ecn",
+        "flags",
+        "length",
+        "mss",
+        "payload",
+        "sack_blocks",
+        "sack_permitted",
+        "segments",
+        "seq",
+        "ts_ecr",
+        "ts_val",
+        "urgent_pointer",
+        "window",
+        "window_scale",
+    )
+
+    def __init__(self, seq: int, ack: int, flags: int, window: int, urgent_pointer: int) -> None:
+        self.seq = seq
+        self.ack = ack
+        self.flags = flags
+        self.window = window
+        self.urgent_pointer = urgent_pointer
+        self.length = 0
+        self.payload: Sequence[memoryview] = ()
+        self.segments = 1
+        self.ecn = 0
+        self.mss: int | None = None
+        self.window_scale: int | None = None
+        self.sack_permitted = False
+        self.sack_blocks: tuple[tuple[int, int], ...] = ()
+        self.ts_val: int | None = None
+        self.ts_ecr = 0
+
+
+_ALIGNED_TIMESTAMPS = b"\x01\x01\x08\x0a"
+
+
+def parse_segment(
+    header: Buffer, start: int, length: int, payload: Sequence[Buffer] = ()
+) -> Segment:
+    """Return the segment at ``header[start:]``; ``length`` counts header and all payload.
+
+    ``payload`` are further buffers after ``header``'s end. Ports are left to the caller.
+
+    Raises: ParseError for a bad data offset. Malformed options end option processing: what
+    came before them counts (RFC 9293 MUST-7 leaves the choice).
+    """
+    if length < HEADER_LENGTH:
+        raise ParseError("TCP segment shorter than its header")
+    _, _, seq, ack, word, window, _, urgent = _HEADER.unpack_from(header, start)
+    offset = word >> 12 << 2
+    if offset < HEADER_LENGTH or offset > length:
+        raise ParseError("TCP data offset beyond the segment")
+    segment = Segment(seq, ack, word & 0xFF, window, urgent)
+    if offset > HEADER_LENGTH:
+        view = memoryview(header)
+        options = view[start + HEADER_LENGTH : start + offset]
+        if offset == 32 and options[:4] == _ALIGNED_TIMESTAMPS:
+            segment.ts_val, segment.ts_ecr = _TIMESTAMP.unpack_from(options, 4)
+        else:
+            _parse_options(bytes(options), segment)
+    segment.length = length - offset
+    if segment.length:
+        view = memoryview(header)
+        if not payload:
+            segment.payload = (view[start + offset : start + length],)
+        else:
+            head = view[start + offset :]
+            rest = [memoryview(piece) for piece in payload]
+            segment.payload = [head, *rest] if len(head) else rest
+    return segment
+
+
+def _parse_options(options: bytes, segment: Segment) -> None:
+    """Fill in what ``options`` say; stop at the first malformed one."""
+    position, end = 0, len(options)
+    while position < end:
+        kind = options[position]
+        if kind == TcpOption.END:
+            return
+        if kind == TcpOption.NOP:
+            position += 1
+            continue
+        if position + 1 >= end:
+            return
+        size = options[position + 1]
+        if size < 2 or position + size > end:
+            return
+        _take_option(kind, options[position + 2 : position + size], segment)
+        position += size
+
+
+def _take_option(kind: int, value: bytes, segment: Segment) -> None:
+    if kind == TcpOption.MSS and len(value) == 2:
+        segment.mss = int.from_bytes(value, "big")
+    elif kind == TcpOption.WINDOW_SCALE and len(value) == 1:
+        segment.window_scale = value[0]
+    elif kind == TcpOption.SACK_PERMITTED and not value:
+        segment.sack_permitted = True
+    elif kind == TcpOption.TIMESTAMPS and len(value) == 8:
+        segment.ts_val, segment.ts_ecr = _TIMESTAMP.unpack(value)
+    elif kind == TcpOption.SACK and len(value) % 8 == 0:
+        segment.sack_blocks = tuple(
+            _TIMESTAMP.unpack_from(value, at) for at in range(0, len(value), 8)
+        )
+
+
+def build_syn_options(
+    mss: int, window_scale: int | None, timestamps: tuple[int, int] | None
+) -> bytes:
+    """Return the options of a SYN, padded with zeros to a multiple of four octets."""
+    options = bytes((TcpOption.MSS, 4, mss >> 8, mss & 0xFF))
+    if timestamps is not None:
+        options += _ALIGNED_TIMESTAMPS + _TIMESTAMP.pack(*timestamps)
+    if window_scale is not None:
+        options += bytes((TcpOption.NOP, TcpOption.WINDOW_SCALE, 3, window_scale))
+    return options
+
+
+def build_timestamps(ts_val: int, ts_ecr: int) -> bytes:
+    """Return the 12 octets of an aligned timestamps option (RFC 7323 appendix A)."""
+    return _ALIGNED_TIMESTAMPS + _TIMESTAMP.pack(ts_val, ts_ecr)
+
+
+def pack_header(
+    buffer: bytearray,
+    start: int,
+    ports: bytes,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    checksum: int,
+    options: bytes,
+) -> None:
+    """Write a header at ``buffer[start:]``; ``ports`` are the first four octets."""
+    word = (HEADER_LENGTH + len(options)) << 10 | flags
+    buffer[start : start + 4] = ports
+    _TAIL.pack_into(buffer, start + 4, seq, ack, word, window, checksum, 0)
+    if options:
+        buffer[start + HEADER_LENGTH : start + HEADER_LENGTH + len(options)] = options
+
+
+_TAIL = Struct("!IIHHHH")
