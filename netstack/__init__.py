@@ -13,7 +13,7 @@ from netstack._version import __version__
 
 if TYPE_CHECKING:
     from netstack.api import Network, fetch, run, tap
-    from netstack.app.http.client import Response
+    from netstack.app.http.response import Response
     from netstack.core.config import Config
     from netstack.core.errors import NetstackError
     from netstack.device.queue import QueueDevice
@@ -27,7 +27,7 @@ _PUBLIC = {
     "Host": "netstack.host",
     "Network": "netstack.api",
     "QueueDevice": "netstack.device.queue",
-    "Response": "netstack.app.http.client",
+    "Response": "netstack.app.http.response",
     "Stack": "netstack.stack",
     "fetch": "netstack.api",
     "internet": "netstack.labs.internet",
