@@ -105,6 +105,13 @@ class Driver(ABC):
         For changes that the stack tells by no event: the application closed the endpoint.
         """
 
+    def defer(self, errand: Callable[[float], None]) -> None:  # noqa: B027 - by design
+        """Have ``errand(now)`` run in a later section: the only call for finalizers.
+
+        Ignored by a driver whose runs must be the same each time: when garbage is collected
+        is not.
+        """
+
     @abstractmethod
     def set_handler(
         self, endpoint: object, handler: Callable[[Event, float], None] | None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from netstack.driver.tasks import Wait
+    from netstack.stack import Stack
 
 COLUMNS = ("task", "host", "call", "TCP state", "octets queued", "since")
 
@@ -18,22 +19,32 @@ def _endpoint_name(endpoint: object) -> str:
     return f" ({' > '.join(names)})" if names else ""
 
 
-def _row(wait: Wait[object]) -> tuple[str, ...]:
-    state = getattr(wait.endpoint, "state", None)
-    queued = getattr(wait.endpoint, "queued", None)
+def _row(wait: Wait[Any], stacks: Sequence[Stack]) -> tuple[str, ...]:
+    endpoint = wait.endpoint
+    state = getattr(endpoint, "state", None)
     return (
         wait.strand.name,
         wait.waiting.host or getattr(wait.strand.task, "host", "") or "-",
-        (wait.waiting.call or "-") + _endpoint_name(wait.endpoint),
-        str(getattr(state, "name", None) or "-"),
-        "-" if queued is None else str(queued),
+        (wait.waiting.call or "-") + _endpoint_name(endpoint),
+        str(getattr(state, "name", None) or "-").replace("_", "-"),
+        _queued(endpoint, stacks),
         f"t={wait.since:.6f}",
     )
 
 
-def waits_table(why: str, waits: Sequence[Wait[object]]) -> str:
+def _queued(endpoint: object, stacks: Sequence[Stack]) -> str:
+    """Return the octets in a connection's send and receive queues."""
+    name = getattr(endpoint, "local", None), getattr(endpoint, "remote", None)
+    for stack in stacks:
+        for info in stack.connections():
+            if (info.local, info.remote) == name:
+                return f"{info.send_queue} out, {info.receive_queue} in"
+    return "-"
+
+
+def waits_table(why: str, waits: Sequence[Wait[Any]], stacks: Sequence[Stack]) -> str:
     """Return ``why`` and, below it, one line for each wait."""
-    rows = [COLUMNS, *(_row(wait) for wait in waits)]
+    rows = [COLUMNS, *(_row(wait, stacks) for wait in waits)]
     widths = [max(len(row[n]) for row in rows) for n in range(len(COLUMNS))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -296,7 +296,7 @@ class Simulation(Driver):
     def _deadlock(self, why: str) -> NoReturn:
         order = {strand: n for n, strand in enumerate((self._main, *self._strands))}
         waits = sorted(self._world.waits, key=lambda wait: order.get(wait.strand, len(order)))
-        raise Deadlock(waits_table(f"{why}, at t={self.now:.6f}", waits))
+        raise Deadlock(waits_table(f"{why}, at t={self.now:.6f}", waits, self._world.stacks))
 
     # -- tasks --------------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class World:
             return
         slot = _Slot(stack, lambda _now: self._note(slot))
         self._slots[stack] = slot
-        self._hook(slot)
+        self._hook(slot, stack.devices)
         self._note(slot)
 
     def remove(self, stack: Stack) -> None:
@@ -82,13 +82,15 @@ class World:
     def _note(self, slot: _Slot) -> None:
         self._changed[slot] = None
 
-    def _hook(self, slot: _Slot) -> None:
+    def _hook(self, slot: _Slot, devices: list[Device]) -> None:
         """Let the devices of a stack report what is pending."""
-        for device in slot.stack.devices[len(slot.devices) :]:
-            slot.devices.append(device)
-            device.on_pending = lambda: self._note(slot)
-            if device.pending():
-                self._note(slot)
+        for device in slot.devices:
+            if device not in devices:
+                device.on_pending = None
+        for device in devices:
+            if device not in slot.devices:
+                device.on_pending = lambda: self._note(slot)
+        slot.devices = devices
 
     # -- waits --------------------------------------------------------------------------------
 
@@ -190,28 +192,48 @@ class World:
         """Poll one stack as long as it has something to do at this instant."""
         stack = slot.stack
         now = self.events.now
-        if len(slot.devices) != len(stack.devices):
-            self._hook(slot)
-        while True:
-            deadline = stack.next_deadline()
-            busy = deadline is not None and deadline <= now
-            if busy:
-                self.tick()
-                stack.poll(now)
-            while (event := stack.next_event()) is not None:
-                busy = True
-                self.woken[event.source] = None
-                handler = self.handlers.get(event.source)
-                if handler is not None:
-                    handler(event, now)
-            if not busy:
-                break
-            if None in self._waits:
-                self.woken[None] = None
+        devices = stack.devices
+        if devices != slot.devices:
+            self._hook(slot, devices)
+        try:
+            while True:
+                deadline = stack.next_deadline()
+                busy = deadline is not None and deadline <= now
+                if busy:
+                    self.tick()
+                    stack.poll(now)
+                if not self._pull_events(stack, now) and not busy:
+                    break
+                if None in self._waits:
+                    self.woken[None] = None
+            self._report(stack)
+        except BaseException:
+            self._note(slot)
+            raise
         if deadline is None:
             self._timers.disarm(slot.timer)
         elif deadline != slot.timer.deadline:
             self._timers.arm(slot.timer, deadline)
+
+    def _pull_events(self, stack: Stack, now: float) -> bool:
+        """Hand a stack's events to handlers and waits; return whether there were any."""
+        found = False
+        while (event := stack.next_event()) is not None:
+            found = True
+            self.woken[event.source] = None
+            handler = self.handlers.get(event.source)
+            if handler is not None:
+                handler(event, now)
+        return found
+
+    def _report(self, stack: Stack) -> None:
+        """Raise the internal error that the stack contained, if there was one.
+
+        It has cost a connection; in a simulation it is better seen than counted only.
+        """
+        error, stack.last_error = stack.last_error, None
+        if error is not None:
+            raise error
 
     def tick(self) -> None:
         """Count one happening at this instant.

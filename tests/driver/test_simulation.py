@@ -56,6 +56,10 @@ class FakeStack:
         self.devices = [self.wire]
         self.events = []
         self.polls = []
+        self.last_error = None
+
+    def connections(self):
+        return [SimpleNamespace(local=("a", 1), remote=("b", 2), send_queue=17, receive_queue=0)]
 
     def next_deadline(self):
         if self.wire.inbox:
@@ -194,10 +198,12 @@ def test_frames_of_one_instant_are_polled_as_one_burst(simulation, stack, box):
     assert len(stack.polls) == before + 1
 
 
-def test_device_attached_later_is_heard(simulation, stack, box):
-    late = Wire()
-    simulation.call(lambda now: stack.devices.append(late))
+def test_devices_may_come_and_go(simulation, stack, box):
+    late, old = Wire(), stack.wire
+    stack.devices = [late]
+    simulation.call(lambda now: None)
     assert late.on_pending is not None
+    assert old.on_pending is None
 
 
 def test_handler_is_called_in_the_stacks_turn(simulation, stack, box):
@@ -301,7 +307,7 @@ def test_calls_from_inside_a_section_are_refused(simulation, stack):
 
 
 def test_deadlock_names_task_host_call_state_and_since(simulation, stack, box):
-    box.queued = 17
+    box.local, box.remote = ("a", 1), ("b", 2)
 
     def reader():
         simulation.sleep(1.0)
@@ -315,7 +321,15 @@ def test_deadlock_names_task_host_call_state_and_since(simulation, stack, box):
     assert lines[1].split("  ")[1].strip() == "task"
     assert "main" in lines[2]
     assert "run" in lines[2]
-    for word in ("reader-1", "web", "recv", "ESTABLISHED", "17", "t=1.000000"):
+    for word in (
+        "reader-1",
+        "web",
+        "recv",
+        "a:1 > b:2",
+        "ESTABLISHED",
+        "17 out, 0 in",
+        "t=1.000000",
+    ):
         assert word in lines[3]
 
 
@@ -483,3 +497,15 @@ def test_signal_handler_that_raises_while_a_task_runs_ends_the_main_call():
         simulation.run()
     simulation.close()
     assert threading.active_count() == threads
+
+
+def test_internal_error_that_a_stack_contained_is_raised_by_the_driving_call(simulation, stack):
+    def break_down(now):
+        stack.last_error = LookupError("a bug")
+
+    stack.context.timers.arm(Timer(break_down), 1.0)
+    simulation.spawn(simulation.sleep, 5.0)
+    with pytest.raises(LookupError, match="a bug"):
+        simulation.run()
+    simulation.run()
+    assert simulation.now == 5.0

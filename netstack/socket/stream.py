@@ -1,0 +1,440 @@
+"""TCP sockets with the calls, and the errno values, of Linux."""
+
+from __future__ import annotations
+
+import errno
+import io
+import socket as std
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from netstack.core.address import parse_address
+from netstack.core.errors import NetstackError
+from netstack.driver.base import PENDING, Pending
+from netstack.socket import options as so
+from netstack.socket.base import (
+    ANY,
+    SHUT_RD,
+    SHUT_RDWR,
+    SHUT_WR,
+    SOCK_STREAM,
+    Address,
+    SocketBase,
+    System,
+)
+from netstack.socket.errno import os_error
+from netstack.transport.tcp.state import State
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+    from netstack.transport.tcp.connection import Connection
+    from netstack.transport.tcp.listener import Listener
+
+MSG_DONTWAIT = getattr(std, "MSG_DONTWAIT", 0x40)
+MSG_NOSIGNAL = getattr(std, "MSG_NOSIGNAL", 0x4000)
+MSG_PEEK = std.MSG_PEEK
+MSG_WAITALL = getattr(std, "MSG_WAITALL", 0x100)
+RECEIVE_FLAGS = MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL
+SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
+_OF_THE_SOCKET = frozenset({"reuse_address", "reuse_port"})  # options that no connection knows
+
+
+class StreamSocket(SocketBase):
+    """A TCP socket: first neither, then a listener or one end of a connection."""
+
+    type = SOCK_STREAM
+    proto = 6
+    _known_options: ClassVar[dict[tuple[int, int], so.Option]] = so.STREAM
+
+    def __init__(self, system: System) -> None:
+        super().__init__(system)
+        self._bound: Address | None = None
+        self._connection: Connection | None = None
+        self._listener: Listener | None = None
+        self._connecting = False
+        self._read_shut = False
+        self._peeked = b""
+        self._io_refs = 0
+        self._released = False
+
+    @classmethod
+    def of(cls, system: System, connection: Connection) -> StreamSocket:
+        """Return a socket for a connection that exists."""
+        made = cls(system)
+        made._connection = connection
+        return made
+
+    # -- opening ------------------------------------------------------------------------------
+
+    def bind(self, address: Address) -> None:
+        """Choose the local address and port; it is taken by ``listen`` or ``connect``.
+
+        Raises: EINVAL if it was done already, EADDRNOTAVAIL for an address of somebody else.
+        """
+        self._check_open()
+        if self._bound is not None or self._connection is not None:
+            raise os_error(errno.EINVAL)
+        host, port = self._resolve(address, call="bind")
+        local = parse_address(host)
+        if not local.is_unspecified and not self._system.stack.internet.is_local(local):
+            raise os_error(errno.EADDRNOTAVAIL)
+        self._bound = (host, port)
+
+    def listen(self, backlog: int = 128) -> None:
+        """Take connections; ``backlog`` bounds those not accepted yet.
+
+        Raises: EADDRINUSE, EINVAL on a connection.
+        """
+        self._check_open()
+        if self._connection is not None:
+            raise os_error(errno.EINVAL)
+        if self._listener is not None:
+            self._listener.backlog = max(backlog, 1)
+            return
+        host, port = self._bound or (ANY, 0)
+        local = ("" if host == ANY else host, port)
+        stack = self._system.stack
+        self._listener = self._call(lambda _now: stack.listen(local, backlog=backlog))
+
+    def accept(self) -> tuple[StreamSocket, Address]:
+        """Wait for a connection; return its socket and the peer's address.
+
+        Raises: EINVAL unless listening.
+        """
+        self._check_open()
+        listener = self._listener
+        if listener is None:
+            raise os_error(errno.EINVAL)
+        connection = self._wait(listener, partial(self._accept, listener), "accept", self._timeout)
+        return StreamSocket.of(self._system, connection), connection.remote
+
+    def _accept(self, listener: Listener, now: float) -> Connection | Literal[Pending.PENDING]:
+        self._check_open()
+        if self._read_shut:
+            raise os_error(errno.EINVAL)
+        connection = listener.accept()
+        if connection is None:
+            return PENDING
+        for name, value in self._options.items():
+            if name not in _OF_THE_SOCKET:
+                connection.set_option(name, value)
+        return connection
+
+    def connect(self, address: Address) -> None:
+        """Open a connection to ``address``; its host may be a name.
+
+        Raises: what became of it; without blocking EINPROGRESS, then EALREADY until it is done.
+        """
+        self._check_open()
+        if self._listener is not None or (self._connection is not None and not self._connecting):
+            raise os_error(errno.EISCONN)
+        begun = self._connection is None
+        if begun:
+            remote = self._resolve(address, call="connect")
+            self._call(partial(self._open, remote))
+        try:
+            self._wait(self._connection, self._opened, "connect", self._timeout)
+        except BlockingIOError:
+            raise os_error(errno.EINPROGRESS if begun else errno.EALREADY) from None
+
+    def connect_ex(self, address: Address) -> int:
+        """Open a connection and return 0 or the errno; other failures are raised."""
+        try:
+            self.connect(address)
+        except TimeoutError:
+            # The socket's own timeout looks like a call that would have blocked.
+            return errno.EAGAIN if self._connecting else errno.ETIMEDOUT
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    def _open(self, remote: Address, now: float) -> None:
+        host, port = self._bound or (ANY, 0)
+        stack = self._system.stack
+        if remote[0] == ANY:  # Linux: connecting to nowhere is connecting to oneself
+            remote = ("127.0.0.1", remote[1])
+        local = (host if host != ANY else "", port) if self._bound else None
+        try:
+            self._connection = stack.connect(remote, now, local=local)
+        except ValueError:
+            raise os_error(errno.ECONNREFUSED) from None  # port 0
+        self._connecting = True
+        for name, value in self._options.items():
+            self._apply(name, value)
+
+    def _opened(self, now: float) -> Literal[True] | Literal[Pending.PENDING]:
+        self._check_open()
+        connection = self._connection
+        if connection is None:
+            raise os_error(errno.ECONNABORTED)
+        if connection.state in (State.SYN_SENT, State.SYN_RECEIVED):
+            return PENDING
+        self._connecting = False
+        if connection.state is State.CLOSED:
+            # The socket is as if new: Linux lets it be connected again.
+            self._connection = None
+            error = connection.error
+            raise error if error is not None else os_error(errno.ECONNABORTED)
+        return True
+
+    # -- transfer -----------------------------------------------------------------------------
+
+    def _connected(self, code: int) -> Connection:
+        """Return the connection; ``code`` is the error if there is none."""
+        self._check_open()
+        if self._connection is None:
+            raise os_error(code)
+        return self._connection
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        """Return up to ``bufsize`` octets as soon as there are any; ``b""``: the peer closed.
+
+        Flags: MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL.
+        """
+        connection = self._connected(errno.ENOTCONN)
+        if bufsize < 0:
+            raise ValueError("negative buffersize in recv")
+        timeout = self._timeout
+        if flags:
+            if flags & ~RECEIVE_FLAGS:
+                raise os_error(errno.EOPNOTSUPP)
+            timeout = 0 if flags & MSG_DONTWAIT else timeout
+        if bufsize == 0:
+            return b""
+        condition = partial(self._receive, connection, bufsize)
+        data = self._wait(connection, condition, "recv", timeout)
+        if flags & MSG_PEEK:
+            self._peeked = data + self._peeked
+        elif flags & MSG_WAITALL:
+            while data and len(data) < bufsize:
+                more = self.recv(bufsize - len(data), flags & ~MSG_WAITALL)
+                if not more:
+                    break
+                data += more
+        return data
+
+    def _receive(
+        self, connection: Connection, limit: int, now: float
+    ) -> bytes | Literal[Pending.PENDING]:
+        self._check_open()
+        if self._peeked:
+            data, self._peeked = self._peeked[:limit], self._peeked[limit:]
+            return data
+        received = connection.receive(limit, now)
+        if received is None:
+            return b"" if self._read_shut else PENDING
+        return received
+
+    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
+        """Receive into ``buffer`` (its first ``nbytes`` octets); return how many came."""
+        view = memoryview(buffer).cast("B")
+        data = self.recv(nbytes or len(view), flags)
+        view[: len(data)] = data
+        return len(data)
+
+    def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Address | None]:
+        """As ``recv``; a stream has no other sender than its peer."""
+        return self.recv(bufsize, flags), None
+
+    def send(self, data: Buffer, flags: int = 0) -> int:
+        """Queue as much of ``data`` as there is room for, at least one octet; return how much.
+
+        Raises: EPIPE once the sending side is closed.
+        """
+        connection = self._connected(errno.EPIPE)
+        if flags & ~SEND_FLAGS:
+            raise os_error(errno.EOPNOTSUPP)
+
+        def push(now: float) -> int | Literal[Pending.PENDING]:
+            self._check_open()
+            return connection.send(data, now) or (PENDING if memoryview(data).nbytes else 0)
+
+        timeout = 0.0 if flags & MSG_DONTWAIT else self._timeout
+        return self._wait(connection, push, "send", timeout)
+
+    def sendall(self, data: Buffer, flags: int = 0) -> None:
+        """Queue all of ``data``; the timeout is for the whole of it."""
+        connection = self._connected(errno.EPIPE)
+        if flags & ~SEND_FLAGS:
+            raise os_error(errno.EOPNOTSUPP)
+        rest: Any = data if isinstance(data, bytes) else memoryview(data).cast("B")
+
+        def push(now: float) -> Literal[True] | Literal[Pending.PENDING]:
+            nonlocal rest
+            self._check_open()
+            taken = connection.send(rest, now)
+            if taken == len(rest):
+                return True
+            rest = memoryview(rest)[taken:]
+            return PENDING
+
+        self._wait(connection, push, "sendall", self._timeout)
+
+    def sendto(self, data: Buffer, *args: Any) -> int:
+        """As ``send``: a stream's peer is known. (``sendto(data[, flags], address)``)."""
+        return self.send(data, args[0] if len(args) > 1 else 0)
+
+    # -- closing ------------------------------------------------------------------------------
+
+    def shutdown(self, how: int) -> None:
+        """Close the receiving side (SHUT_RD), the sending side (SHUT_WR) or both.
+
+        Raises: ENOTCONN.
+        """
+        if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
+            raise os_error(errno.EINVAL)
+        self._check_open()
+        self._call(partial(self._shutdown, how))
+
+    def _shutdown(self, how: int, now: float) -> None:
+        connection, listener = self._connection, self._listener
+        if listener is not None and how != SHUT_WR:
+            self._read_shut = True
+            listener.close(now)
+            self._driver.wake(listener)
+            return
+        if connection is None or connection.state is State.CLOSED:
+            raise os_error(errno.ENOTCONN)
+        if how != SHUT_RD:
+            connection.shutdown_write(now)
+        if how != SHUT_WR:
+            self._read_shut = True
+        self._driver.wake(connection)
+
+    def close(self) -> None:
+        """Close the socket, at the latest when the last file of ``makefile`` is closed.
+
+        With SO_LINGER: zero seconds reset the connection; more wait so long for the peer to
+        have acknowledged everything.
+        """
+        if self._closed:
+            return
+        if self._io_refs <= 0:
+            self._release()
+        else:
+            self._released = True
+
+    def _release(self) -> None:
+        self._closed = True
+        self._system.sockets.discard(self)
+        self._last_call(self._close)
+        connection = self._connection
+        if connection is not None and self._options.get("linger") and self._timeout != 0:
+            self._linger(connection, float(self._options["linger"]))
+
+    def _close(self, now: float) -> None:
+        for endpoint in self._endpoints():
+            endpoint.close(now)
+            self._driver.wake(endpoint)
+
+    def _endpoints(self) -> tuple[Connection | Listener, ...]:
+        return tuple(end for end in (self._connection, self._listener) if end is not None)
+
+    def _linger(self, connection: Connection, seconds: float) -> None:
+        over = (State.CLOSED, State.TIME_WAIT, State.FIN_WAIT_2)
+        try:
+            self._wait(
+                None, lambda _now: True if connection.state in over else PENDING, "close", seconds
+            )
+        except TimeoutError:
+            self._last_call(connection.abort)
+
+    # -- names and options --------------------------------------------------------------------
+
+    def getsockname(self) -> Address:
+        """Return the local address and port."""
+        self._check_open()
+        if self._connection is not None:
+            return self._connection.local
+        if self._listener is not None:
+            host, port = self._listener.local
+            return host or ANY, port
+        return self._bound or (ANY, 0)
+
+    def getpeername(self) -> Address:
+        """Return the peer's address and port.
+
+        Raises: ENOTCONN.
+        """
+        connection = self._connected(errno.ENOTCONN)
+        if self._connecting or connection.state is State.CLOSED:
+            raise os_error(errno.ENOTCONN)
+        return connection.remote
+
+    def _listening(self) -> bool:
+        return self._listener is not None
+
+    def _apply(self, name: str, value: Any) -> None:
+        if self._connection is not None and name not in _OF_THE_SOCKET:
+            self._connection.set_option(name, value)
+
+    def _default(self, option: so.Option) -> Any:
+        if self._connection is not None and option.name not in _OF_THE_SOCKET:
+            value = self._connection.get_option(option.name)
+            if option.name != "ttl" or value is not None:
+                return value
+        config = self._system.stack.context.config.tcp
+        if hasattr(config, option.name):
+            return getattr(config, option.name)
+        return super()._default(option)
+
+    def _take_error(self, now: float) -> int:
+        connection = self._connection
+        if connection is None or connection.state is not State.CLOSED:
+            return super()._take_error(now)
+        try:
+            connection.send(b"", now)  # a dead connection tells its error once
+        except OSError as error:
+            return error.errno or 0
+        except NetstackError:
+            return 0
+        return 0
+
+    # -- files --------------------------------------------------------------------------------
+
+    def makefile(
+        self,
+        mode: str = "r",
+        buffering: int | None = None,
+        *,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> io.IOBase:
+        """Return a file over this socket; see ``socket.socket.makefile``."""
+        if not set(mode) <= {"r", "w", "b"}:
+            raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
+        reading, writing = "r" in mode or "w" not in mode, "w" in mode
+        raw = std.SocketIO(cast("std.socket", self), _raw_mode(reading, writing))
+        self._io_refs += 1
+        if buffering == 0:
+            if "b" not in mode:
+                raise ValueError("unbuffered streams must be binary")
+            return raw
+        size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
+        buffered: Any
+        if reading and writing:
+            buffered = io.BufferedRWPair(raw, raw, size)
+        elif reading:
+            buffered = io.BufferedReader(raw, size)
+        else:
+            buffered = io.BufferedWriter(raw, size)
+        if "b" in mode:
+            return cast("io.IOBase", buffered)
+        text = io.TextIOWrapper(buffered, encoding, errors, newline)
+        text.mode = mode  # type: ignore[misc]
+        return text
+
+    def _decref_socketios(self) -> None:
+        """Told by a file of ``makefile`` that it was closed."""
+        if self._io_refs > 0:
+            self._io_refs -= 1
+        if self._released and self._io_refs <= 0 and not self._closed:
+            self._release()
+
+
+def _raw_mode(reading: bool, writing: bool) -> Literal["r", "w", "rw"]:
+    if reading:
+        return "rw" if writing else "r"
+    return "w"
