@@ -21,6 +21,7 @@ from netstack.link.raw_ip import RawIpInterface
 from netstack.transport.events import Event, EventQueue, Readable
 from netstack.transport.ports import EADDRNOTAVAIL
 from netstack.transport.tcp.protocol import Tcp
+from netstack.transport.tcp.state import State
 from netstack.transport.udp import Udp
 
 if TYPE_CHECKING:
@@ -245,7 +246,14 @@ class Stack:
 
     def rebuild_timers(self) -> None:
         """Rebuild timers and dirty marks from the connections' own fields, after a cut step."""
+        self.context.timers.rebuild()
         self.tcp.mark_all_dirty()
+
+    def receive_rest(self, now: float) -> None:
+        """Take what a cut step left of the last burst."""
+        self.enter(now)
+        for interface in self.interfaces:
+            self._guarded(interface.receive_rest)
 
     def next_deadline(self) -> float | None:
         """Return when ``poll`` is next needed, in seconds; <= now: at once; None: not at all."""
@@ -304,6 +312,27 @@ class Stack:
     def echo(self) -> Echo:
         """Open an endpoint for echo requests."""
         return Echo(self)
+
+    def close(self, now: float) -> None:
+        """Close every listener and connection in order; ``drained`` tells when that is done."""
+        for listener in tuple(self.tcp.listeners.values()):
+            listener.close(now)
+        for connection in tuple(self.tcp.connections.values()):
+            connection.close(now)
+
+    @property
+    def drained(self) -> bool:
+        """Whether all FINs are acknowledged, and with them all data, and no frame waits."""
+        done = (State.CLOSED, State.FIN_WAIT_2, State.TIME_WAIT)
+        connections = self.tcp.connections.values()
+        return all(connection.state in done for connection in connections) and not any(
+            interface.queued for interface in self._interfaces.values()
+        )
+
+    def abort(self, now: float) -> None:
+        """Reset every connection; the resets leave with the next ``poll``."""
+        for connection in tuple(self.tcp.connections.values()):
+            connection.abort(now)
 
     def forward_tcp(self, handler: Callable[[Incoming], None]) -> None:
         """Offer ``handler`` every TCP open that no listener wants, to whatever address it goes.

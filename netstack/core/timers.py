@@ -4,7 +4,8 @@ Theory of operation. A retransmission deadline moves on every ACK, so moving one
 a timer is a deadline field, and the heap holds at most one *useful* entry a timer. Arming later
 than the queued entry only writes the field; the entry, when it comes up, sees that it is early
 and queues itself again. Disarming writes ``None``. Stale entries are swept when they outnumber
-the live ones. Ties fire in order of arming (serial numbers), never by ``id``.
+the live ones. Ties fire in order of arming (serial numbers), never by ``id``. The heap is an
+index only: ``rebuild`` derives it from the armed timers again, after a step that was cut.
 """
 
 from __future__ import annotations
@@ -33,17 +34,22 @@ class Timer:
 class TimerQueue:
     """The armed timers of one stack."""
 
-    __slots__ = ("_heap", "_serial", "armed")
+    __slots__ = ("_armed", "_heap", "_serial")
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Timer]] = []
         self._serial = 0
-        self.armed = 0  # timers with a deadline
+        self._armed: dict[Timer, None] = {}
+
+    @property
+    def armed(self) -> int:
+        """How many timers have a deadline."""
+        return len(self._armed)
 
     def arm(self, timer: Timer, deadline: float) -> None:
         """Let ``timer`` fire at ``deadline`` (seconds), whatever it was armed for before."""
         if timer.deadline is None:
-            self.armed += 1
+            self._armed[timer] = None
         timer.deadline = deadline
         if timer.queued is None or deadline < timer.queued:
             self._push(timer, deadline)
@@ -52,13 +58,23 @@ class TimerQueue:
         """Let ``timer`` not fire."""
         if timer.deadline is not None:
             timer.deadline = None
-            self.armed -= 1
+            self._armed.pop(timer, None)
+
+    def rebuild(self) -> None:
+        """Derive the heap from the armed timers: an exception may have hit between two lines."""
+        self._heap = []
+        for timer in tuple(self._armed):
+            timer.queued = None
+            if timer.deadline is None:
+                del self._armed[timer]
+            else:
+                self._push(timer, timer.deadline)
 
     def _push(self, timer: Timer, deadline: float) -> None:
         timer.queued = deadline
         self._serial += 1
         heappush(self._heap, (deadline, self._serial, timer))
-        if len(self._heap) > 64 and len(self._heap) > 4 * self.armed:
+        if len(self._heap) > 64 and len(self._heap) > 4 * len(self._armed):
             self._compact()
 
     def _compact(self) -> None:
@@ -116,7 +132,7 @@ class TimerQueue:
                     self._push(timer, timer.deadline)
                 continue
             timer.deadline = None
-            self.armed -= 1
+            self._armed.pop(timer, None)
             fired += 1
             timer.callback(now)
         return fired

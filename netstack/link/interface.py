@@ -10,7 +10,7 @@ from netstack.device.offload import coalesce as merge
 from netstack.link.output import OutputQueue, header_octets, wire_octets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from netstack.core.address import InterfaceAddress, IPAddress
     from netstack.core.context import Context
@@ -54,6 +54,7 @@ class Interface:
         self.up = True
         self.handlers: dict[int, Callable[[Frame, int, Interface], None]] = {}
         self.on_change: Callable[[], None] | None = None
+        self._rest: Iterator[Frame] = iter(())
         self.on_unresolved: Callable[[IPAddress, Frame, int], None] | None = None
         self._output = OutputQueue(
             context, device, self.name, self.link_octets, self.min_frame_octets
@@ -88,8 +89,13 @@ class Interface:
             return
         if coalesce and len(frames) > 1 and not self.device.capabilities.rx_checksum:
             frames = merge(frames, self.device.capabilities.medium)
+        self._rest = iter(frames)
+        self.receive_rest()
+
+    def receive_rest(self) -> None:
+        """Take what is left of the last burst, if an exception ended it."""
         receive = self.receive_frame
-        for frame in frames:
+        for frame in self._rest:
             receive(frame)
 
     def receive_frame(self, frame: Frame) -> None:

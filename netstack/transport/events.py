@@ -71,15 +71,18 @@ class EventQueue:
             return
         key = (type(event), id(event.source))
         if key not in self._waiting:
-            self._waiting.add(key)
+            # In this order, and the other one below: an exception of a signal handler that hits
+            # in between may double an event, never swallow all later ones of its kind.
             self._queue.append(event)
+            self._waiting.add(key)
 
     def next_event(self) -> Event | None:
         """Return and remove the oldest event, or None."""
         if not self._queue:
             return None
-        event = self._queue.popleft()
+        event = self._queue[0]
         self._waiting.discard((type(event), id(event.source)))
+        self._queue.popleft()
         return event
 
     def __len__(self) -> int:

@@ -184,3 +184,17 @@ def test_the_clock_of_the_heap_never_goes_back(times):
     while len(heap):
         heap.run_next()
     assert seen == sorted(times)
+
+
+def test_rebuild_finds_every_armed_timer_again(queue, fired):
+    """An exception may have hit between marking a timer as queued and queueing it."""
+    early, late = Timer(lambda now: fired.append("early")), Timer(lambda now: fired.append("late"))
+    queue.arm(late, 2.0)
+    early.deadline = early.queued = 1.0
+    queue._armed[early] = None  # cut right before the heap's entry
+    queue.rebuild()
+    queue.rebuild()
+    assert queue.next_deadline() == 1.0
+    assert queue.run_due(3.0) == 2
+    assert fired == ["early", "late"]
+    assert queue.armed == 0
