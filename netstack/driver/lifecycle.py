@@ -44,7 +44,7 @@ def close(driver: RealTimeDriver, timeout: float) -> None:
 
     def shut(now: float) -> None:
         for stack in driver.stacks:
-            stack.abort_all(now)
+            stack.abort(now)
         driver.settle(now, True)  # the resets go out, handlers hear the end
         driver.closing = closed_error()
         driver.wake_all()
@@ -70,10 +70,10 @@ def _drain(driver: RealTimeDriver, timeout: float) -> None:
 
     def finish(now: float) -> None:
         for stack in driver.stacks:
-            stack.close_all(now)
+            stack.close(now)
 
     def drained(now: float) -> Literal[True, Pending.PENDING]:
-        return True if all(stack.drained() for stack in driver.stacks) else PENDING
+        return True if all(stack.drained for stack in driver.stacks) else PENDING
 
     # RuntimeError: a signal handler inside this thread's own wait; then there is no draining.
     with contextlib.suppress(TimedOut, RuntimeError, NetstackError):

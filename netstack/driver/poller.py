@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from netstack.device.base import Device
+    from netstack.link.interface import Interface
     from netstack.stack import Stack
 
 SPIN_S = 100e-6
@@ -59,7 +60,7 @@ class Poller:
         # A finalizer or a weak reference's callback may write at any time as long as somebody
         # can reach this object: the descriptor goes with it, never earlier.
         weakref.finalize(self, _close_all, self._owned).atexit = False
-        self.watched: dict[int, tuple[Stack, Device]] = {}
+        self.watched: dict[int, tuple[Stack, Interface]] = {}
         self.waits_for_output = False
         self._known: list[tuple[Device, ...]] = []
         self._failed: set[int] = set()
@@ -81,6 +82,13 @@ class Poller:
         """Return whether a device came or went since ``rebuild``."""
         return self._poll is None or self._known != [tuple(stack.devices) for stack in stacks]
 
+    @property
+    def misses_output(self) -> bool:
+        """Whether a device has output waiting, and the leader doesn't watch for its room."""
+        if self.waits_for_output:
+            return False
+        return any(interface.queued for _, interface in self.watched.values())
+
     def watch_output(self) -> None:
         """Watch for room those devices that have output waiting.
 
@@ -91,12 +99,11 @@ class Poller:
             return
         had_output = self.waits_for_output
         self.waits_for_output = False
-        for descriptor, (stack, device) in self.watched.items():
-            waits = has_output(stack, device)
-            if descriptor in self._failed or not (waits or had_output):
-                continue
-            poll.modify(descriptor, select.POLLIN | (select.POLLOUT if waits else 0))
-            self.waits_for_output |= waits
+        for descriptor, (_, interface) in self.watched.items():
+            waits = interface.queued > 0
+            if (waits or had_output) and descriptor not in self._failed:
+                poll.modify(descriptor, select.POLLIN | (select.POLLOUT if waits else 0))
+                self.waits_for_output |= waits
 
     def rebuild(self, stacks: Iterable[Stack]) -> None:
         """Watch the devices that ``stacks`` have now; only for the leader, in its section."""
@@ -106,10 +113,10 @@ class Poller:
         self.watched = {}
         self._failed = set()
         for stack in stacks:
-            for device in stack.devices:
-                descriptor = device.fileno()
+            for interface in stack.interfaces:
+                descriptor = interface.device.fileno()
                 if descriptor >= 0:
-                    self.watched[descriptor] = (stack, device)
+                    self.watched[descriptor] = (stack, interface)
                     poll.register(descriptor, select.POLLIN)
         self.waits_for_output = False
         self._poll = poll
@@ -183,8 +190,3 @@ class Poller:
         self.watched = {}
         self._known = []
         _close_all(self._owned)
-
-
-def has_output(stack: Stack, device: Device) -> bool:
-    """Return whether frames for ``device`` wait in its interface."""
-    return any(each.queued and each.device is device for each in stack.interfaces)

@@ -169,6 +169,7 @@ class RealTimeDriver(Sections, Driver):
         def add(now: float) -> None:
             if stack not in self.stacks:
                 self.stacks = (*self.stacks, stack)
+            stack.contain_errors = False  # a signal handler's exception is not to be swallowed
             self.wake_leader()
 
         self.call(add)
@@ -179,6 +180,7 @@ class RealTimeDriver(Sections, Driver):
 
         def remove(now: float) -> None:
             self.stacks = tuple(each for each in self.stacks if each is not stack)
+            stack.contain_errors = True
             for device in stack.devices:
                 device.on_pending = None
             self.wake_all()
@@ -346,7 +348,8 @@ class RealTimeDriver(Sections, Driver):
             known = self.poller.watched.get(descriptor)
             if known is None or known[0] not in self.stacks:
                 continue
-            stack, device = known
+            stack, interface = known
+            device = interface.device
             if mask & ~_OUTPUT and not self._receive(stack, device, now) and mask & _FAILED:
                 self.poller.ignore(descriptor)
                 stack.context.count("driver.device_failed")

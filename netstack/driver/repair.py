@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from netstack.core.errors import NetstackError
 from netstack.transport.events import Readable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from netstack.device.base import Device, Frame
     from netstack.driver.section import Sections
@@ -64,21 +64,25 @@ class Repairs:
 
     def __init__(self, driver: Sections) -> None:
         self._driver = driver
-        self._burst: tuple[Stack, Device, deque[Frame]] | None = None
         self._bugs: list[BaseException] = []
         self.cuts = 0
         """Sections found cut and repaired."""
         self.bugs = 0
         """Exceptions in steps that were no signal handler's."""
 
-    def guard(self, stack: Stack | None, function: Callable[[float], object], now: float) -> None:
-        """Call ``function(now)``; a bug in it costs the connection being processed, no more."""
+    def guard(self, stack: Stack | None, function: Callable[[float], object], now: float) -> bool:
+        """Call ``function(now)``; a bug in it costs the connection being processed, no more.
+
+        Return whether it came to its end.
+        """
         try:
             function(now)
         except Exception as error:
             if in_main_thread():
                 raise
             self._bug(stack, error, now)
+            return False
+        return True
 
     def handle(self, handler: Callable[[Event, float], None], event: Event, now: float) -> None:
         """Run an endpoint's handler; a bug in it costs that endpoint."""
@@ -95,30 +99,20 @@ class Repairs:
                 self.guard(None, abort, now)
 
     def receive(self, stack: Stack, device: Device, frames: Sequence[Frame], now: float) -> None:
-        """Hand a burst to ``stack``; a repair takes what a cut left of it."""
-        self._burst = (stack, device, deque(frames))
-        self._receive_rest(now)
+        """Hand a burst to ``stack``, the rest of it too if a bug ends a part."""
+        if not self.guard(stack, partial(stack.receive, device, frames), now):
+            self._receive_rest(stack, now)
 
-    def _receive_rest(self, now: float) -> None:
-        while self._burst is not None:
-            stack, device, rest = self._burst
-            before = len(rest)
-            try:
-                stack.receive(device, _taken(rest), now)
-            except Exception as error:
-                if in_main_thread():
-                    raise
-                self._bug(stack, error, now)
-                if len(rest) == before:
-                    rest.popleft()
-            if not rest:
-                self._burst = None
+    def _receive_rest(self, stack: Stack, now: float) -> None:
+        # Each bug takes the frame with it that it hit, so this ends.
+        while not self.guard(stack, stack.receive_rest, now):
+            pass
 
     def _bug(self, stack: Stack | None, error: Exception, now: float) -> None:
         self._note(error)
         if stack is not None:
             stack.context.count("driver.bugs")
-            stack.abort_current(now)
+            stack.abort_current(now, error)
             stack.rebuild_timers()
 
     def _note(self, error: Exception) -> None:
@@ -133,9 +127,7 @@ class Repairs:
         for stack in driver.stacks:
             stack.abort_current(now)
             stack.rebuild_timers()
-        if self._burst is not None and not self._burst[2]:
-            self._burst = None
-        self._receive_rest(now)
+            self._receive_rest(stack, now)
         # An event may have been pulled and not told: everybody has a look.
         for endpoint, handler in tuple(driver.handlers.values()):
             self.handle(handler, Readable(endpoint), now)
@@ -149,9 +141,3 @@ class Repairs:
         while self._bugs:
             error = self._bugs.pop(0)
             _log.error("a bug aborted a connection", exc_info=error)
-
-
-def _taken(rest: deque[Frame]) -> Iterator[Frame]:
-    # Each frame leaves before it is processed: a repair doesn't meet the one that was cut.
-    while rest:
-        yield rest.popleft()

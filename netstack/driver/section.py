@@ -150,9 +150,7 @@ class Sections:
         """Return whether the leader sleeps too long, or watches not what it should."""
         if self.earliest < self.sleep_until or self.poller.changed(self.stacks):
             return True
-        if self.poller.waits_for_output:
-            return False
-        return any(interface.queued for stack in self.stacks for interface in stack.interfaces)
+        return self.poller.misses_output
 
     def _wake_touched(self, moved: bool) -> None:
         touched = self.touched

@@ -165,8 +165,7 @@ class FakeStack:
         self.events: deque = deque()
         self.current: FakeConnection | None = None
         self.timers = TimerQueue()
-        self.seen_after_cut = 0
-        self.in_step = threading.Event()
+        self.rest = iter(())
         for device in devices:
             self.attach(device)
 
@@ -181,8 +180,12 @@ class FakeStack:
         self.events.append(event)
 
     def receive(self, device: Device, frames, now: float) -> None:
+        self.rest = iter(frames)
+        self.receive_rest(now)
+
+    def receive_rest(self, now: float) -> None:
         self.context.now = max(now, self.context.now)
-        for frame in frames:
+        for frame in self.rest:
             octets = bytes(frame.header)
             number, kind = _HEAD.unpack_from(octets)
             connection = self.connections.get(number)
@@ -221,7 +224,7 @@ class FakeStack:
     def next_event(self):
         return self.events.popleft() if self.events else None
 
-    def abort_current(self, now: float) -> None:
+    def abort_current(self, now: float, error=None) -> None:
         if self.current is not None:
             self.context.count("fake.aborted")
             self.current.abort(now)
@@ -247,13 +250,14 @@ class FakeStack:
 
         return fire
 
-    def close_all(self, now: float) -> None:
+    def close(self, now: float) -> None:
         pass
 
+    @property
     def drained(self) -> bool:
         return not self.dirty and not any(i.queue for i in self.interfaces)
 
-    def abort_all(self, now: float) -> None:
+    def abort(self, now: float) -> None:
         for connection in tuple(self.connections.values()):
             connection.abort(now)
 
