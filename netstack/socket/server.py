@@ -190,11 +190,12 @@ class _Running:
     def _step(self, now: float) -> bool:
         """Send or receive once; return whether there may be more to do."""
         session, connection = self._session, self._connection
+        if not self._unsent:
+            self._unsent = session.outgoing(CHUNK)
+        # Asked afterwards: a file that has become too short shows when it is read.
         if session.abort or connection.state is State.CLOSED:
             self.end(now, abort=True)
             return False
-        if not self._unsent:
-            self._unsent = session.outgoing(CHUNK)
         if self._unsent:
             taken = connection.send(self._unsent, now)
             rest = len(self._unsent) - taken
