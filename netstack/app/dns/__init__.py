@@ -1,0 +1,1 @@
+"""The authoritative name server: zone files and answers from them, without I/O."""
