@@ -31,6 +31,8 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
         _receive_in_syn_sent(connection, segment, now)
         return
     seq = unwrap(segment.seq, connection.receiver.rcv_nxt)
+    if connection.state is State.SYN_RECEIVED and segment.flags & (SYN | ACK) == SYN | ACK:
+        seq = _skip_known_syn(connection, segment, seq)
     if not _check_sequence(connection, segment, seq, now):
         return
     flags = segment.flags
@@ -92,6 +94,20 @@ def _receive_in_syn_sent(connection: Connection, segment: Segment, now: float) -
     if flags & FIN:
         _note_fin(connection, segment, connection.receiver.irs + 1)
         _check_fin(connection)
+
+
+def _skip_known_syn(connection: Connection, segment: Segment, seq: int) -> int:
+    """Simultaneous open, figure 8 line 6: the SYN,ACK repeats a SYN we have; its ACK counts.
+
+    By the acceptability test alone it would be out of window, and each side would wait for the
+    other's retransmission.
+    """
+    sender = connection.sender
+    known = seq == connection.receiver.irs
+    if known and unwrap(segment.ack, sender.snd_una) == sender.snd_max:
+        segment.flags &= ~SYN
+        return seq + 1
+    return seq
 
 
 def take_syn(connection: Connection, segment: Segment, now: float) -> None:

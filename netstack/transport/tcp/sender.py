@@ -445,3 +445,4 @@ class Sender:
             self.queue.clear()
             self.lost_octets = 0
             self.snd_nxt = self.snd_una
+            self.small_end = self.snd_una
