@@ -1,5 +1,7 @@
 """Sending: windows, Nagle, silly windows, probes, acknowledgments."""
 
+import itertools
+
 import pytest
 
 from netstack.core.errors import LocalProtocolError, TimedOut
@@ -106,9 +108,9 @@ def test_zero_window_is_probed_with_growing_intervals(peer):
             assert len(seen.data) == 1
             times.append(peer.now)
             peer.inject("A", seq=1, ack=1, window=0)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert len(times) >= 4
-    assert all(later >= 1.5 * earlier for earlier, later in zip(gaps, gaps[1:], strict=False))
+    assert all(later >= 1.5 * earlier for earlier, later in itertools.pairwise(gaps))
     peer.inject("A", seq=1, ack=1, window=5_000)
     assert b"".join(seen.data for seen in peer.segments()) == b"x" * 100
 
@@ -242,8 +244,8 @@ def test_timeout_repeats_one_segment_and_backs_off(peer):
             assert seen.seq == 1
             assert len(seen.data) == 1460
             times.append(peer.now)
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
-    assert all(1.8 < later / earlier < 2.2 for earlier, later in zip(gaps, gaps[1:], strict=False))
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    assert all(1.8 < later / earlier < 2.2 for earlier, later in itertools.pairwise(gaps))
 
 
 def test_three_duplicate_acks_repeat_the_first_segment(peer):
