@@ -290,7 +290,7 @@ class Ipv4:
         if total_length > path.mtu:
             gso_size = frame.gso_size
             # A super-segment's headers lie in frame.header whole.
-            if wire_length(header, start, total_length, gso_size) > path.mtu:  # type: ignore[arg-type]
+            if wire_length(header, start, total_length, gso_size) > path.mtu:
                 return self._send_too_big(path, frame, flags, flow)
         return self.transmit(frame, path.interface, path.next_hop, flow)
 

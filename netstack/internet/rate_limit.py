@@ -34,7 +34,7 @@ class Bucket:
         self.updated = now
         if self.tokens < 1:
             return False
-        self.tokens = max(0.0, self.tokens - amount)
+        self.tokens -= amount  # may become negative: the long-term rate is exact
         return True
 
 
