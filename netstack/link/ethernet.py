@@ -185,8 +185,15 @@ class EthernetInterface(Interface):
         return self._output.add(frame, len(header), _ARP_FLOW)
 
     def _give_up(self, next_hop: IPAddress, frame: Frame) -> None:
-        if self.on_unresolved is not None:
+        if self.on_unresolved is None:
+            self.context.drop("arp.unresolved", frame.segments, frame.id)
+        else:
             self.on_unresolved(next_hop, frame, frame.start)
+
+    def close(self) -> None:
+        """Forget all that waits here, counted, and the neighbours with their timers."""
+        super().close()
+        self.neighbours.clear()
 
     def announce(self) -> None:
         """Tell the link our addresses by gratuitous ARP (RFC 5227 2.3)."""

@@ -54,7 +54,7 @@ class Interface:
         self.up = True
         self.handlers: dict[int, Callable[[Frame, int, Interface], None]] = {}
         self.on_change: Callable[[], None] | None = None
-        self._rest: Iterator[Frame] = iter(())
+        self._rest: Iterator[Frame] = iter(())  # of the burst under way
         self.on_unresolved: Callable[[IPAddress, Frame, int], None] | None = None
         self._output = OutputQueue(
             context, device, self.name, self.link_octets, self.min_frame_octets
@@ -143,6 +143,13 @@ class Interface:
         False = the device is busy or ``limit`` frames went: some still wait.
         """
         return self._output.flush(limit)
+
+    def close(self) -> None:
+        """Forget all that waits here, counted; for an interface that leaves its stack."""
+        self.up = False
+        waiting = self._output.clear()
+        if waiting:
+            self.context.drop("link.down", waiting)
 
     def announce(self) -> None:
         """Tell the link our addresses, where a link wants to know."""

@@ -13,8 +13,7 @@ REACHABLE ends without a timer: the next use sees that its time is up. Every oth
 timer of the entry.
 
 A live entry is not overwritten by an answer that nobody asked for: the old link address is asked
-by unicast first, and only if it stays silent is the address resolved anew (RFC 5227 2.4 speaks of
-the same forgery seen from the victim's side).
+by unicast first, and only if it stays silent is the address resolved anew.
 """
 
 from __future__ import annotations
@@ -222,6 +221,12 @@ class NeighbourCache:
         self._forget(address)
         self.waiting.give_up_all(address)
         self._changed()
+
+    def clear(self) -> None:
+        """Forget everything, static entries too; waiting packets are given up."""
+        for entry in list(self):
+            self._forget(entry.address)
+            self.waiting.give_up_all(entry.address)
 
     # -- resolution --------------------------------------------------------------------------
 

@@ -5,6 +5,9 @@ its turn with the others; what asks nobody is refused when its flow or the whole
 Here, just above the device, a super-segment that the device cannot take is cut, and a checksum
 that it cannot complete is completed. A cut that was begun is finished before anything else of
 its flow, also if the device was busy in between.
+
+A driver may cut a step anywhere (an interrupt). Steps are ordered so that at worst a frame is
+sent twice or dropped, and the counts of what waits err upwards until the queue is next empty.
 """
 
 from __future__ import annotations
@@ -94,13 +97,16 @@ class OutputQueue:
             # RFC 894; zeros, since anything else would leak memory (CVE-2003-0001).
             frame.payload = (*frame.payload, self._padding[length:])
             length = self._min_length
-        if queue is None:
-            queue = self._flows[flow] = _Flow(flow)
-            self._ring.append(queue)
-        queue.frames.append((frame, length))
-        queue.octets += length
         self.octets += length
         self.frames += 1
+        if queue is None:
+            queue = _Flow(flow)
+            queue.frames.append((frame, length))
+            self._ring.append(queue)
+            self._flows[flow] = queue
+        else:
+            queue.frames.append((frame, length))
+        queue.octets += length
         return True
 
     def clear(self) -> int:
@@ -116,6 +122,7 @@ class OutputQueue:
         """Hand up to ``limit`` frames to the device; False = some still wait."""
         self.busy = False
         if not self._ring:
+            self.frames = self.octets = 0
             return True
         done = self._drain(limit)
         frames, octets, supers = self._sent
@@ -129,13 +136,16 @@ class OutputQueue:
         return done
 
     def _drain(self, limit: int) -> bool:
-        ring, flows, sent = self._ring, self._flows, self._sent
+        ring, sent = self._ring, self._sent
         capabilities = self._device.capabilities
         largest = capabilities.gso_max_size + self._link_octets
         while ring:
             if limit <= 0:
                 return False
             flow = ring[0]
+            if not flow.frames:  # a step was cut just here
+                self._leave(flow)
+                continue
             frame, length = flow.frames[0]
             if frame.gso_size and length > largest:
                 limit = self._send_cut(frame, limit, partial=capabilities.tx_checksum)
@@ -151,16 +161,21 @@ class OutputQueue:
                 sent[0] += frame.segments
                 sent[1] += wire_octets(frame, length)
                 sent[2] += frame.gso_size > 0
-            self.frames -= 1
-            self.octets -= length
-            flow.octets -= length
             flow.frames.popleft()
+            flow.octets -= length
             if not flow.frames:
-                ring.popleft()
-                del flows[flow.key]
+                self._leave(flow)
             elif len(ring) > 1:
                 ring.rotate(-1)
+            self.octets -= length
+            self.frames -= 1
         return True
+
+    def _leave(self, flow: _Flow) -> None:
+        """Take a flow without frames out of the round."""
+        if self._flows.get(flow.key) is flow:
+            del self._flows[flow.key]
+        self._ring.popleft()
 
     def _send_cut(self, frame: Frame, limit: int, *, partial: bool) -> int:
         """Transmit the wire frames of a super-segment; return what is left of ``limit``."""

@@ -58,11 +58,16 @@ class WaitingPackets:
         return queue
 
     def give_up(self, address: IPAddress, frame: Frame) -> None:
-        """Drop a packet that cannot be resolved; its sender is told in a later step."""
-        self._context.drop(f"{self._name}.unresolved", frame.segments, frame.id)
-        if len(self._given_up) < self._total_limit:
-            self._given_up.append((address, frame))
-            self._context.timers.arm(self._timer, self._context.now)
+        """Hand back a packet whose next hop does not answer, in a later step.
+
+        Dropped and counted here only if nobody takes it, or too many are to be handed back.
+        """
+        if self.on_unresolved is None or len(self._given_up) >= self._total_limit:
+            self._context.drop(f"{self._name}.unresolved", frame.segments, frame.id)
+            return
+        self._context.count(f"{self._name}.handed_back", frame.segments)
+        self._given_up.append((address, frame))
+        self._context.timers.arm(self._timer, self._context.now)
 
     def give_up_all(self, address: IPAddress) -> None:
         """Give up whatever waits for ``address``."""

@@ -90,3 +90,33 @@ def test_raw_super_segment_is_cut_from_its_ip_header_on(make_bench, make_super):
     first, second = (IP(frame.octets()) for frame in bench.device.sent)
     assert (len(first), len(second)) == (1040, 41)
     assert bench.counters["link.octets_sent"] == 1081
+
+
+def test_rest_of_a_burst_is_taken_after_an_interrupt_cut_it(bench):
+    interrupted = []
+
+    def interrupt(frame, offset, interface):
+        interrupted.append(frame)
+        if len(interrupted) == 2:
+            raise KeyboardInterrupt
+
+    bench.interface.handlers[0x0800] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        bench.receive(*map(bench.ethernet, segments(5)))
+    bench.interface.receive_rest()
+    bench.interface.receive_rest()
+    assert len(interrupted) == 5
+
+
+def test_closed_interface_holds_nothing_and_no_timer(bench):
+    bench.resolve()
+    bench.send()
+    bench.send("10.0.0.3")
+    bench.interface.close()
+    assert bench.interface.queued == 0
+    assert len(bench.cache) == 0
+    assert bench.counters["link.down"] == 2  # the packet, and the request for the other
+    assert bench.sent() == []
+    bench.advance(0)
+    assert bench.counters["arp.handed_back"] == 1
+    assert bench.context.timers.next_deadline() is None

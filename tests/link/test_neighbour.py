@@ -54,8 +54,15 @@ def test_unanswered_address_is_asked_three_times_a_second_apart_then_given_up(be
     assert (next_hop, at) == ("10.0.0.2", 3.0)
     assert packet[0] == 0x45
     assert packet[16:20] == b"\x0a\0\0\x02"
-    assert bench.counters["arp.unresolved"] == 1
+    assert bench.counters["arp.handed_back"] == 1
     assert bench.state() == "FAILED"
+
+
+def test_unresolved_packet_is_dropped_and_counted_if_nobody_takes_it_back(bench):
+    bench.interface.on_unresolved = None
+    bench.send()
+    bench.advance(3)
+    assert bench.counters["arp.unresolved"] == 1
 
 
 def test_failed_address_fails_at_once_for_a_while_and_is_then_asked_again(bench):
@@ -328,7 +335,8 @@ def test_any_history_keeps_the_bounds_and_accounts_for_every_packet(make_bench, 
     bench.advance(4)
     assert bench.cache.waiting.segments == 0
     dropped = sum(
-        bench.counters.get(f"arp.{name}", 0) for name in ("queue_full", "cache_full", "unresolved")
+        bench.counters.get(f"arp.{name}", 0)
+        for name in ("queue_full", "cache_full", "handed_back")
     )
     packets = sum(header.ethertype == 0x0800 for header, _ in bench.sent())
     assert packets + dropped == sent

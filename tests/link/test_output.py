@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from scapy.layers.inet import TCP
 from scapy.layers.l2 import Ether
@@ -173,3 +175,50 @@ def test_each_frame_handed_over_is_traced_once(ready, make_super):
     sent = [event for event in ready.events if isinstance(event, FrameSent)]
     assert [event.data for event in sent] == [frame.octets() for frame in ready.device.sent]
     assert len(sent) == 11
+
+
+class Interrupted(BaseException):
+    pass
+
+
+def test_queue_works_on_after_a_step_was_cut_anywhere(ready, make_bench):
+    """Cut ``send`` and ``flush`` at each line in turn; nothing sticks and nothing leaks."""
+
+    def cut_at(line, function):
+        left = [line]
+
+        def tracer(frame, event, _):
+            if frame.f_code.co_filename.endswith("output.py"):
+                left[0] -= event == "line"
+                if not left[0]:
+                    raise Interrupted
+            return tracer
+
+        sys.settrace(tracer)
+        try:
+            function()
+        except Interrupted:
+            return True
+        finally:
+            sys.settrace(None)
+        return False
+
+    def step(bench):
+        bench.send(payload=b"one", flow=1)
+        bench.send(payload=b"two", flow=1)
+        bench.interface.flush()
+
+    line, cut = 0, True
+    while cut:
+        line += 1
+        bench = make_bench()
+        bench.resolve()
+        cut = cut_at(line, lambda bench=bench: step(bench))
+        bench.sent()
+        for flow in (1, 2):
+            bench.send(payload=b"next", flow=flow)
+        assert len(bench.sent()) >= 2
+        bench.interface.flush()
+        assert bench.interface.queued == 0
+        assert bench.interface.room(1) == MAX_FLOW_OCTETS
+    assert line > 30
