@@ -169,6 +169,7 @@ class Stack:
         """Take ``device`` out; its routes and neighbours go with it."""
         interface = self._interfaces.pop(device)
         self.internet.remove_interface(interface)
+        interface.close()
 
     def add_route(self, prefix: str, gateway: str) -> None:
         """Send packets for ``prefix`` to ``gateway``.
