@@ -350,7 +350,7 @@ class RealTimeDriver(Sections, Driver):
                 continue
             stack, interface = known
             device = interface.device
-            if mask & ~_OUTPUT and not self._receive(stack, device, now) and mask & _FAILED:
+            if mask & ~_OUTPUT and not self._receive(stack, device, now, mask):
                 self.poller.ignore(descriptor)
                 stack.context.count("driver.device_failed")
             if mask & _OUTPUT:
@@ -359,15 +359,15 @@ class RealTimeDriver(Sections, Driver):
         if moved:
             self.settle(now, moved)
 
-    def _receive(self, stack: Stack, device: Device, now: float) -> bool:
+    def _receive(self, stack: Stack, device: Device, now: float, mask: int) -> bool:
+        """Take one burst; False if the device has failed, so that polling it would spin."""
         try:
             frames = device.receive_burst(BURST)
         except OSError:
-            stack.context.count("driver.device_errors")
             return False
         if frames:
             self.repairs.receive(stack, device, frames, now)
-        return bool(frames)
+        return bool(frames) or not mask & _FAILED
 
     # -- devices without descriptors, and devices that go -------------------------------------
 
