@@ -1,39 +1,47 @@
-"""The loopback device: what a host sends to itself comes back in the next step."""
+"""The loopback device: what a host sends to itself comes back in a later step.
+
+Nothing is cut, copied or summed on the way: octets that never leave a process need no checksum,
+so frames pass as they are, PARTIAL ones too.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
-from netstack.device.base import Capabilities, Device, Frame, Medium
+from netstack.device.base import Capabilities, Device, Medium
 
-MTU = 65_535  # octets: the largest IPv4 packet
-MAX_WAITING = 1024  # frames; beyond, the device is busy
+if TYPE_CHECKING:
+    from netstack.device.base import Frame
+
+MTU = 65_535  # octets: RFC 791 3.1's largest packet
+MAX_QUEUED = 1024  # frames, super-segments counted once
 
 
 class LoopbackDevice(Device):
-    """Carries IP packets, super-segments whole; checksums stay as they are, trusted."""
+    """A device whose wire leads back to itself; medium IP."""
 
-    def __init__(self, name: str = "lo") -> None:
+    def __init__(self, name: str = "lo", mtu: int = MTU) -> None:
         capabilities = Capabilities(
-            Medium.IP, MTU, tx_checksum=True, rx_checksum=True, gso_max_size=MTU
+            Medium.IP, mtu, tx_checksum=True, rx_checksum=True, gso_max_size=MTU
         )
         super().__init__(name, capabilities)
-        self._waiting: deque[Frame] = deque()
+        self._queue: deque[Frame] = deque()
 
     def transmit(self, frame: Frame) -> bool:
-        """Queue ``frame`` for the next burst."""
-        if len(self._waiting) >= MAX_WAITING:
+        """Queue ``frame`` to itself, by reference; False while 1,024 frames wait."""
+        if len(self._queue) >= MAX_QUEUED:
             return False
-        self._waiting.append(frame)
+        self._queue.append(frame)
         if self.on_pending is not None:
             self.on_pending()
         return True
 
     def receive_burst(self, limit: int = 64) -> list[Frame]:
-        """Return what was transmitted, oldest first."""
-        waiting = self._waiting
-        return [waiting.popleft() for _ in range(min(limit, len(waiting)))]
+        """Return up to ``limit`` frames that were sent before."""
+        queue = self._queue
+        return [queue.popleft() for _ in range(min(limit, len(queue)))]
 
     def pending(self) -> bool:
-        """Whether frames wait to be received."""
-        return bool(self._waiting)
+        """Return whether frames wait."""
+        return bool(self._queue)
