@@ -7,8 +7,10 @@ from collections import deque
 import pytest
 
 from netstack.core.context import Context
+from netstack.core.rng import Rng
 from netstack.core.timers import EventHeap
 from netstack.device.base import Capabilities, Checksum, Device, Frame
+from netstack.device.cable import Cable
 from netstack.link.switch import (
     AGEING_TIME_S,
     MAX_ADDRESSES,
@@ -290,3 +292,22 @@ def test_switch_reads_what_waited_before_it_was_attached(room):
     room.run()
     assert len(other.receive_burst()) == 1
     assert switch.name == "s0"
+
+
+def test_cables_join_switches_and_hosts(room):
+    def cable(name, **settings):
+        return Cable(room.events, Rng(1), name, **settings)
+
+    left, right = room.switch(), room.switch()
+    first, second, trunk = cable("first"), cable("second", rate=1e9), cable("trunk", delay=1e-3)
+    left.attach(first.b)
+    left.attach(trunk.a)
+    right.attach(trunk.b)
+    right.attach(second.b)
+    send(first.a, mac(2), mac(1), b"there")
+    room.run()
+    send(second.a, mac(1), mac(2), b"back")
+    room.run()
+    assert [bytes(frame.header[14:]) for frame in second.a.receive_burst()] == [b"there"]
+    assert [bytes(frame.header[14:]) for frame in first.a.receive_burst()] == [b"back"]
+    assert room.events.now > 2e-3
