@@ -243,7 +243,7 @@ def test_busy_device_is_watched_for_room(world):
     assert world.stack.interfaces[0].queued
     for _ in range(count):
         world.take()
-    assert not world.stack.interfaces[0].queued
+    world.wait_until(lambda: not world.stack.interfaces[0].queued)
 
 
 def test_device_that_ends_does_not_spin(world):
