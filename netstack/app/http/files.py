@@ -125,11 +125,18 @@ class Files:
             return self._serve_file(request, index, "index.html")
         with os.scandir(path) as entries:
             names = sorted(
-                entry.name + ("/" if entry.is_dir() else "")
+                entry.name + ("/" if _is_dir(entry) else "")
                 for _, entry in zip(range(MAX_ENTRIES), entries, strict=False)
                 if _servable(entry.name)
             )
         return text_answer(200, _listing(segments, names), content_type="text/html; charset=utf-8")
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _servable(name: str) -> bool:

@@ -45,7 +45,7 @@ class SessionLimits:
     content: float = 30.0  # for all of its content
     progress: float = 30.0  # in which a reader must take ...
     progress_octets: int = 4096  # ... this much of the answer, or all of it
-    linger: float = 2.0  # after an error, for what is still coming
+    linger: float = 1.0  # after an error, for what is still coming
     linger_octets: int = 1_048_576
     max_content: int = 1_048_576  # of a request; it is thrown away
     max_requests: int = 1000  # on one connection
