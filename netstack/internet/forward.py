@@ -67,11 +67,13 @@ class Forwarder:
         frame = _outgoing(packet, total_length)
         self._context.count("ipv4.packets_forwarded", frame.segments)
         next_hop = route.gateway or destination
+        # Each pair of hosts takes its turns in the output queue, so that none fills it alone.
+        flow = packet.source + packet.destination
         if length <= mtu:
-            self._ipv4.transmit(frame, route.interface, next_hop)
+            self._ipv4.transmit(frame, route.interface, next_hop, flow)
             return
         for wire_frame in segment(frame):
-            self._ipv4.send_fragments(wire_frame, mtu, route.interface, next_hop)
+            self._ipv4.send_fragments(wire_frame, mtu, route.interface, next_hop, flow)
 
     def _refuse(self, packet: ReceivedPacket, reason: str, kind: ErrorKind, mtu: int = 0) -> None:
         self._context.drop(reason, packet.frame.segments, packet.frame.id)

@@ -35,11 +35,13 @@ class FakeInterface:
         self.on_unresolved = None
         self.refuse_after = None
         self.sent = []
+        self.flows = []
         self.next_hops = []
 
     def send_packet(self, next_hop, frame, flow=None):
         if self.refuse_after is not None and len(self.sent) >= self.refuse_after:
             return False
+        self.flows.append(flow)
         self.sent.append(frame)
         self.next_hops.append(str(next_hop))
         return True

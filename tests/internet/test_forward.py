@@ -227,3 +227,10 @@ def test_own_packet_to_a_silent_neighbour_is_reported_to_its_transport(world, ud
 def test_unreadable_packet_that_was_given_up_is_counted(world):
     world.eth.on_unresolved(parse_address("192.0.2.9"), Frame(b"junk"), 0)
     assert world.counters == {"ipv4.undeliverable": 1}
+
+
+def test_each_pair_of_hosts_is_a_flow_of_the_output_queue(router, packet, udp):
+    for source in ("192.0.2.8", "192.0.2.9", "192.0.2.8"):
+        router.inject(packet(udp(), source=source, destination=FAR))
+    first, second, third = router.eth1.flows
+    assert first == third != second
