@@ -1,0 +1,1 @@
+"""The command line, ``netstack``: what people run. ``main.main`` is its entry."""

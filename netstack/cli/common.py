@@ -1,0 +1,198 @@
+"""What the commands share: options, the host they run on, and how an error reads."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from netstack.core.address import parse_address, parse_cidr, parse_mac
+from netstack.core.errors import DeviceError, NetstackError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from netstack.host import Host
+
+SUCCESS, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+INTERRUPTED_CLOSE_S = 0.3  # what draining may take after Ctrl-C, which ends within 1 s
+
+
+class UsageError(Exception):
+    """The command line makes no sense: exit 2."""
+
+
+class Failure(Exception):
+    """It failed, or the answer is no: exit 1 with this one line."""
+
+
+def checked(function: Callable[[str], object]) -> Callable[[str], str]:
+    """Return an argparse type: text that ``function`` accepts, unchanged."""
+
+    def check(text: str) -> str:
+        function(text)
+        return text
+
+    check.__name__ = function.__name__.removeprefix("parse_").replace("_", " ")
+    return check
+
+
+address = checked(parse_address)
+cidr = checked(parse_cidr)
+mac = checked(parse_mac)
+
+
+def positive(text: str) -> float:
+    """Return seconds or an interval: a finite number above 0."""
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError(text)
+    return value
+
+
+def port(text: str) -> int:
+    """Return a port number."""
+    value = int(text)
+    if not 0 < value < 65_536:
+        raise ValueError(text)
+    return value
+
+
+def count(text: str) -> int:
+    """Return a number of things, at least 1."""
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command takes."""
+    group = parser.add_argument_group("output")
+    group.add_argument("-v", "--verbose", action="count", default=0, help="tell more")
+    group.add_argument("-q", "--quiet", action="store_true", help="tell nothing on stderr")
+    group.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="also: NO_COLOR"
+    )
+    group.add_argument("--json", action="store_true", help="data on stdout as JSON")
+    group.add_argument("-o", dest="output", metavar="FILE", default="-", help="- is stdout")
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Add what places a host on a real network."""
+    group = parser.add_argument_group(
+        "real network", "without --tap the command runs in the built-in internet"
+    )
+    group.add_argument("--tap", metavar="NAME", help="the TAP device; made if it does not exist")
+    group.add_argument("--address", metavar="CIDR", type=cidr, help="such as 192.0.2.2/24")
+    group.add_argument("--gateway", metavar="IP", type=address)
+    group.add_argument("--dns", metavar="IP", type=address, action="append", default=[])
+    group.add_argument("--hosts", metavar="FILE", help="names and addresses, as /etc/hosts")
+    group.add_argument("--mac", metavar="MAC", type=mac)
+    group.add_argument("--mtu", metavar="N", type=count, default=1500)
+    group.add_argument("--offload", choices=("on", "off"), default="on")
+    group.add_argument("--pcap", metavar="FILE", help="record what a wire would carry")
+
+
+def read_hosts(path: str) -> dict[str, str]:
+    """Return name -> address of a file in the form of /etc/hosts (IPv4 lines).
+
+    Raises: UsageError, OSError.
+    """
+    table: dict[str, str] = {}
+    for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1):
+        fields = line.partition("#")[0].split()
+        if not fields:
+            continue
+        try:
+            found = parse_address(fields[0])
+        except ValueError as error:
+            raise UsageError(f"{path}, line {number}: {error}") from None
+        if found.version == 4:
+            for name in fields[1:]:
+                table.setdefault(name.lower(), fields[0])
+    return table
+
+
+def on_real_network(arguments: argparse.Namespace) -> bool:
+    """Return whether the command runs over a TAP; check what then must be there too.
+
+    Raises: UsageError.
+    """
+    if arguments.tap is not None:
+        if arguments.address is None:
+            raise UsageError("--tap needs --address CIDR, such as --address 192.0.2.2/24")
+        return True
+    given = ("address", "gateway", "hosts", "mac", "pcap")
+    for name in given:
+        if getattr(arguments, name) is not None:
+            raise UsageError(f"--{name} needs --tap NAME")
+    if arguments.dns:
+        raise UsageError("--dns needs --tap NAME")
+    return False
+
+
+@contextmanager
+def open_host(arguments: argparse.Namespace) -> Iterator[Host]:
+    """Hold the host that the command runs on: over the TAP, or the built-in internet's client.
+
+    Raises: UsageError, DeviceError.
+    """
+    if not on_real_network(arguments):
+        from netstack.labs.internet import internet
+
+        with internet() as network:
+            yield network.hosts["client"]
+        return
+    from netstack.api import tap
+
+    host = tap(
+        arguments.tap,
+        address=arguments.address,
+        gateway=arguments.gateway,
+        dns=tuple(arguments.dns),
+        hosts=None if arguments.hosts is None else read_hosts(arguments.hosts),
+        mac=arguments.mac,
+        mtu=arguments.mtu,
+        offload=arguments.offload == "on",
+        pcap=arguments.pcap,
+    )
+    try:
+        yield host
+    except KeyboardInterrupt:
+        host.close(INTERRUPTED_CLOSE_S)
+        raise
+    finally:
+        host.close()
+
+
+def check_built_in(name: str) -> None:
+    """Refuse a name that the built-in internet can't hold.
+
+    Raises: Failure.
+    """
+    try:
+        parse_address(name)
+    except ValueError:
+        top = name.rstrip(".").rpartition(".")[2].lower()
+        if top not in ("example", "test"):
+            raise Failure(
+                f"{name} is not in the built-in internet; "
+                "for the real network add --tap NAME --address CIDR"
+            ) from None
+
+
+def explain_error(error: Exception) -> str:
+    """Return the one line that says what ``error`` means to the user."""
+    if isinstance(error, DeviceError | Failure):
+        return str(error)
+    if isinstance(error, socket.gaierror | ssl.SSLError):
+        return str(error.args[-1])
+    if isinstance(error, OSError) and not isinstance(error, NetstackError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    text = " ".join(str(error).split())
+    return text or type(error).__name__

@@ -1,0 +1,195 @@
+"""netstack fetch: get a page over HTTP, and see how it came.
+
+Without a URL the built-in internet's own page is fetched. The body goes to stdout, the story of
+how it came to stderr.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netstack.app.http.fetch import fetch
+from netstack.app.http.url import parse_url
+from netstack.cli.common import (
+    FAILED,
+    SUCCESS,
+    UsageError,
+    add_network_options,
+    add_output_options,
+    address,
+    check_built_in,
+    on_real_network,
+    open_host,
+    positive,
+)
+from netstack.explain.layers import explain
+from netstack.explain.narrative import Narrative
+from netstack.labs.internet import HOME_PAGE
+
+if TYPE_CHECKING:
+    import argparse
+
+    from netstack.app.http.response import Response
+    from netstack.cli.output import Output
+    from netstack.core.trace import TraceEvent
+    from netstack.host import Host
+
+SCHEMA = "netstack.fetch/1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command's arguments."""
+    parser.add_argument("url", metavar="URL", nargs="?", help=f"default: {HOME_PAGE}")
+    parser.add_argument("-X", dest="method", metavar="METHOD")
+    parser.add_argument("-H", dest="headers", metavar="HEADER", action="append", default=[])
+    parser.add_argument("-d", dest="data", metavar="DATA|@FILE", help="send a body: POST")
+    parser.add_argument("-I", dest="head", action="store_true", help="HEAD: the headers only")
+    parser.add_argument("-i", dest="include", action="store_true", help="show the headers too")
+    parser.add_argument("--max-redirects", metavar="N", type=int, default=10)
+    parser.add_argument("--fail", action="store_true", help="exit 1 on 4xx and 5xx")
+    parser.add_argument("-m", dest="timeout", metavar="SECONDS", type=positive, default=30.0)
+    parser.add_argument(
+        "--resolve", metavar="NAME:ADDR", action="append", default=[], help="instead of DNS"
+    )
+    parser.add_argument("-k", dest="insecure", action="store_true", help="any certificate")
+    parser.add_argument("--cacert", metavar="FILE", help="trust these certificates alone")
+    parser.add_argument("--explain", action="store_true", help="every frame, layer by layer")
+    parser.add_argument("--stats", action="store_true", help="the stack's counters")
+    add_network_options(parser)
+    add_output_options(parser)
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Fetch, and return the exit status."""
+    if arguments.url is None and on_real_network(arguments):
+        raise UsageError("fetch over --tap needs a URL")
+    request = _request(arguments)
+    resolve = dict(_override(text) for text in arguments.resolve)
+    if not on_real_network(arguments):
+        host_name = parse_url(request["url"]).host
+        if host_name not in resolve:
+            check_built_in(host_name)
+    with open_host(arguments) as host:
+        response = _traced(host, arguments, output, {**request, "resolve": resolve})
+    _show(response, arguments, output)
+    return FAILED if arguments.fail and response.status >= 400 else SUCCESS
+
+
+def _request(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of ``fetch`` that the command line spells.
+
+    Raises: UsageError, OSError.
+    """
+    body = None
+    if arguments.data is not None:
+        text: str = arguments.data
+        body = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
+    method = arguments.method or ("HEAD" if arguments.head else "GET" if body is None else "POST")
+    url = arguments.url or HOME_PAGE
+    if "://" not in url:
+        url = f"http://{url}"
+    try:
+        parse_url(url)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return {
+        "url": url,
+        "method": method,
+        "headers": dict(_header(text) for text in arguments.headers),
+        "body": body,
+        "timeout": arguments.timeout,
+        "max_redirects": arguments.max_redirects,
+        "verify": not arguments.insecure,
+        "cacert": arguments.cacert,
+    }
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise UsageError(f"-H {text!r} is no header, such as 'Accept: text/html'")
+    return name.strip(), value.strip()
+
+
+def _override(text: str) -> tuple[str, str]:
+    # curl's own NAME:PORT:ADDR is accepted too; the port says nothing here.
+    pieces = text.split(":")
+    name, where = pieces[0], pieces[-1]
+    try:
+        address(where)
+    except ValueError as error:
+        raise UsageError(f"--resolve NAME:ADDR: {error}") from None
+    if not name or len(pieces) not in (2, 3):
+        raise UsageError(f"--resolve {text!r} is not NAME:ADDR")
+    return name.lower(), where
+
+
+def _traced(
+    host: Host, arguments: argparse.Namespace, output: Output, request: dict[str, Any]
+) -> Response:
+    """Fetch while the trace is kept; tell the story also if it failed."""
+    events: list[TraceEvent] = []
+    start = host.now
+    traced = not output.quiet or arguments.explain
+    if not traced:
+        return fetch(host=host, **request)
+    try:
+        with host.trace(events.append):
+            return fetch(host=host, **request)
+    finally:
+        _tell(host.stack.context.name, start, events, arguments, output)
+        if arguments.stats:
+            for name, value in sorted(host.counters().items()):
+                output.tell(f"{value:>10}  {name}", "dim")
+
+
+def _tell(
+    name: str,
+    start: float,
+    events: list[TraceEvent],
+    arguments: argparse.Namespace,
+    output: Output,
+) -> None:
+    if arguments.explain:
+        for text in explain(events, start=start):
+            output.tell(text, "head" if text.startswith("frame") else "")
+    narrative = Narrative(name, start)
+    for line in (*narrative.tell(events), *narrative.end()):
+        output.tell(line.text, line.kind)
+
+
+def _show(response: Response, arguments: argparse.Namespace, output: Output) -> None:
+    if output.as_json:
+        output.document(SCHEMA, _document(response))
+        return
+    if arguments.include or arguments.head:
+        output.line(f"{response.version} {response.status} {response.reason}".rstrip())
+        for name, value in response.headers.fields:
+            output.line(f"{name}: {value}")
+        output.line()
+    output.data(response.body)
+
+
+def _document(response: Response) -> dict[str, Any]:
+    timings = response.timings
+    try:
+        body = {"text": response.body.decode("utf-8")}
+    except UnicodeDecodeError:
+        body = {"base64": base64.b64encode(response.body).decode("ascii")}
+    return {
+        "url": response.url,
+        "status": response.status,
+        "reason": response.reason,
+        "version": response.version,
+        "headers": [list(field) for field in response.headers.fields],
+        "body": body,
+        "history": [
+            {"url": earlier.url, "status": earlier.status} for earlier in response.history
+        ],
+        "timings": {
+            name: getattr(timings, name)
+            for name in ("resolved", "connected", "secured", "sent", "first_octet", "done")
+        },
+    }

@@ -1,0 +1,1 @@
+"""Worlds to look at: the built-in internet, later labs of whole systems."""
