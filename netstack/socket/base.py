@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from netstack.core.address import parse_address
 from netstack.core.errors import NetstackError
@@ -38,8 +38,9 @@ class System:
     driver: Driver
     resolve: Callable[[str, float | None], list[str]]
     """Returns the addresses of a name, within so many seconds."""
-    sockets: WeakSet[Any] = field(default_factory=WeakSet)
-    """Those that are open."""
+    sockets: WeakValueDictionary[int, Any] = field(default_factory=WeakValueDictionary)
+    """Those that are open, by a number in order of making."""
+    made: int = 0
 
 
 class SocketBase:
@@ -60,7 +61,9 @@ class SocketBase:
         self._closed = False
         self._error: BaseException | None = None  # what SO_ERROR would tell
         self._options: dict[str, Any] = {}
-        system.sockets.add(self)
+        system.made += 1
+        self._number = system.made
+        system.sockets[self._number] = self
 
     def __enter__(self) -> Self:
         return self

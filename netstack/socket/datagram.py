@@ -165,7 +165,7 @@ class DatagramSocket(SocketBase):
         if self._closed:
             return
         self._closed = True
-        self._system.sockets.discard(self)
+        self._system.sockets.pop(self._number, None)
         endpoint = self._datagrams
         if endpoint is None:
             return

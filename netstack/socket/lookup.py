@@ -12,7 +12,6 @@ from netstack.transport.tcp.state import State
 
 if TYPE_CHECKING:
     from netstack.driver.base import Driver
-    from netstack.naming.answer import Answer
     from netstack.naming.exchange import Action
     from netstack.naming.resolver import Resolution, Resolver
     from netstack.stack import Stack
@@ -31,10 +30,10 @@ def look_up(
     timeout: float | None,
     *,
     over_tcp: bool = False,
-) -> Answer:
-    """Return the answer to a question, within ``timeout`` seconds.
+) -> Resolution:
+    """Return the resolution of a question, done within ``timeout`` seconds.
 
-    Raises: NameNotFound, NameServerError, TimedOut; ValueError for what cannot be asked.
+    Raises: TimedOut if it wasn't; ValueError for what cannot be asked.
     """
     resolution = driver.call(lambda now: resolver.start(name, type, now, over_tcp=over_tcp))
     performer = _Performer(stack, resolution)
@@ -48,8 +47,6 @@ def look_up(
                 # Whoever else asks the same may perform the action: any step may bring the end.
                 return driver.wait(None, performer.step, share, waiting)
             except TimedOut:
-                if resolution.done:
-                    raise
                 if limit is not None and driver.now >= limit:
                     raise TimedOut(f"resolving {name} took more than {timeout:g} s") from None
     finally:
@@ -73,7 +70,7 @@ class _Performer:
         self._connection: Connection | None = None
         self._unsent: bytes | memoryview = b""
 
-    def step(self, now: float) -> Answer | Literal[Pending.PENDING]:
+    def step(self, now: float) -> Resolution | Literal[Pending.PENDING]:
         """Take what arrived, do what is due, start what comes next."""
         resolution = self._resolution
         deadline = resolution.next_deadline()
@@ -91,7 +88,7 @@ class _Performer:
                 self._start(action, now)
             except NetstackError as error:
                 resolution.handle_failure(str(error), now)
-        return resolution.result() if resolution.done else PENDING
+        return resolution if resolution.done else PENDING
 
     def leave(self, resolver: Resolver, now: float) -> None:
         """Close the endpoint; others who wait for the same answer start it anew."""

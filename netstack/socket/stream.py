@@ -317,7 +317,7 @@ class StreamSocket(SocketBase):
 
     def _release(self) -> None:
         self._closed = True
-        self._system.sockets.discard(self)
+        self._system.sockets.pop(self._number, None)
         self._last_call(self._close)
         connection = self._connection
         if connection is not None and self._options.get("linger") and self._timeout != 0:
