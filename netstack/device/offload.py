@@ -319,6 +319,8 @@ def coalesce(frames: list[Frame], medium: Medium) -> list[Frame]:
             run.index = len(merged)
             open_runs[flow] = run
             all_runs.append(run)
+        elif _has_ports_elsewhere(fields):
+            open_runs.clear()
         merged.append(frame)
     for run in all_runs:
         if len(run.pieces) > 1:
@@ -335,6 +337,12 @@ def _may_be_tcp(view: memoryview, link: int) -> bool:
     if link and bytes(view[12:14]) != b"\x08\x00":
         return False
     return len(view) < link + 10 or view[link + 9] == 6
+
+
+def _has_ports_elsewhere(fields: _Fields) -> bool:
+    """Return whether what was read as ports is none: behind IP options, or in a fragment."""
+    prefix, fragment = fields[0], fields[3]
+    return prefix[-2] != 0x45 or bool(fragment[0] & 0x3F or fragment[1])
 
 
 def _verified(frame: Frame, view: memoryview, start: int, end: int, total: int) -> bool:

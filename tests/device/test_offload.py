@@ -311,10 +311,18 @@ def test_pure_ack_between_data_keeps_its_place(frames):
     assert [frame.segments for frame in result] == [1, 1, 2]
 
 
-def test_fragment_of_unknown_flow_keeps_its_place(frames):
+@pytest.mark.parametrize(
+    "unread",
+    [
+        {"ip_options": b"\x01\x01\x01\0"},
+        {"ip_options": b"\x01\x01\x01\0", "ack": 0x50000000},  # looks like a data offset
+        {"fragment": 0x0001, "ports": (7, 7)},
+    ],
+)
+def test_segment_of_unknown_flow_keeps_its_place(frames, unread):
     given = [
         frames.arriving(b"a" * 10, seq=0),
-        frames.arriving(b"b" * 10, seq=10, ip_options=b"\x01\x01\x01\0"),
+        frames.arriving(b"b" * 10, seq=10, **unread),
         frames.arriving(b"c" * 10, seq=10),
     ]
     assert coalesce(given, Medium.ETHERNET) == given
