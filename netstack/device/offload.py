@@ -323,8 +323,7 @@ def coalesce(frames: list[Frame], medium: Medium) -> list[Frame]:
             open_runs.clear()
         merged.append(frame)
     for run in all_runs:
-        if len(run.pieces) > 1:
-            merged[run.index] = _merged_frame(run, link)
+        merged[run.index] = _merged_frame(run, link)
     return merged
 
 
@@ -431,7 +430,9 @@ _CLOSED = 0x100
 
 
 def _merged_frame(run: _Run, link: int) -> Frame:
-    """Return the super-segment that stands for a run's frames."""
+    """Return the super-segment that stands for a run's frames, or its only frame."""
+    if len(run.pieces) == 1:
+        return run.frame
     header = bytearray(run.header)
     total = run.total
     checksum = -(run.ip_sum + total + run.identification) % 0xFFFF
