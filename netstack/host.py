@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, ParamSpec, Self, TypeVar, overload
 
 from netstack.core.address import parse_address
@@ -17,8 +17,7 @@ from netstack.socket.errno import os_error
 from netstack.socket.lookup import look_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from netstack.core.trace import TraceEvent
     from netstack.driver.base import Driver, Task
@@ -212,9 +211,23 @@ class Host:
         """Return the TCP connections, as ``ss -ti`` shows them."""
         return self.driver.call(lambda _now: self.stack.connections())
 
-    def trace(self, listener: Callable[[TraceEvent], None]) -> AbstractContextManager[None]:
-        """Hand every event within the ``with`` block to ``listener``, after its step."""
-        return self.stack.trace(listener)
+    @contextmanager
+    def trace(self, listener: Callable[[TraceEvent], None]) -> Iterator[None]:
+        """Hand every event within the ``with`` block to ``listener``, after its step.
+
+        ``listener`` runs inside a section: it must not block nor call the host.
+        """
+        context = self.stack.context
+        stop = self.driver.call(lambda _now: context.listen(listener))
+
+        def end(_now: float) -> None:
+            context.deliver_trace()  # what happened since the last step ended
+            stop()
+
+        try:
+            yield
+        finally:
+            self.driver.call(end)
 
     # -- the end ------------------------------------------------------------------------------
 
