@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from netstack.wire.tcp import Segment
 
 MAX_WINDOW_SCALE = 14  # RFC 7323 2.3
+CONFIRM_INTERVAL = 1.0  # seconds between hints to the neighbour cache
 
 
 def receive_segment(connection: Connection, segment: Segment, now: float) -> None:
@@ -294,6 +295,9 @@ def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -
     if ack > sender.snd_una:
         sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
         connection.soft_error = None
+        if now - connection.confirmed_at >= CONFIRM_INTERVAL:
+            connection.confirmed_at = now
+            connection.tcp.confirm_path(connection)
         _update_window(connection, segment, seq, ack, window, now)
         connection.tcp.mark_dirty(connection)
         connection.on_room()

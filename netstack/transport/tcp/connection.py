@@ -43,6 +43,7 @@ class Connection:
         "_error_told",
         "_was_full",
         "challenge_deadline",
+        "confirmed_at",
         "dirty",
         "error",
         "idle_deadline",
@@ -123,6 +124,7 @@ class Connection:
         self.traffic_class = 0
         self.timer = Timer(self.handle_timer)
         self.idle_deadline: float | None = None  # keepalive, FIN-WAIT-2, TIME-WAIT
+        self.confirmed_at = 0.0  # when the link layer was last told of progress
         self.challenge_deadline = 0.0  # no challenge ACK before
         self.last_heard = tcp.context.now
         self.dirty = False
@@ -503,8 +505,10 @@ class Connection:
             return
         self.tcp.context.count("tcp.retransmission_timer")
         sender.on_timeout(now)
-        if sender.timeouts >= self.tcp.config.r1_retransmissions:
-            self.tcp.confirm_path(self, reachable=False)  # RFC 9293 3.8.3 a: R1
+        if sender.timeouts == self.tcp.config.r1_retransmissions:
+            # RFC 9293 3.8.3 a: R1. The neighbour cache finds a dead gateway by itself, since
+            # nothing confirms it any more and it is probed.
+            self.tcp.context.count("tcp.r1_reached")
         self.tcp.sample(self)
 
     def _gives_up(self, now: float) -> bool:

@@ -366,7 +366,9 @@ class Tcp:
             self.mark_dirty(connection)
             return True
         reason = _error_of(error, connection)
-        if connection.state <= State.SYN_RECEIVED and error.kind.hard:
+        # What this host found out itself (no answer to ARP) is as sure as a hard error.
+        hard = error.kind.hard or error.reporter is None
+        if connection.state <= State.SYN_RECEIVED and hard:
             self.context.count("tcp.aborted_by_icmp")
             connection.finish(reason)
         else:
@@ -416,13 +418,10 @@ class Tcp:
             self._dirty.append(connection)
             connection.update_timer()
 
-    def confirm_path(self, connection: Connection, *, reachable: bool) -> None:
-        """Tell the link layer how the next hop is doing (RFC 4861 7.3.1, RFC 9293 3.8.3)."""
+    def confirm_path(self, connection: Connection) -> None:
+        """Tell the link layer that the next hop passes things on (RFC 4861 7.3.1)."""
         path = connection.path
-        if reachable:
-            path.interface.confirm(path.next_hop)
-        else:
-            self.context.count("tcp.r1_reached")
+        path.interface.confirm(path.next_hop)
 
     def sample(self, connection: Connection) -> None:
         """Trace the congestion state."""
