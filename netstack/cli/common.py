@@ -6,15 +6,20 @@ import socket
 import ssl
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from netstack.api import tap
 from netstack.core.address import parse_address, parse_cidr, parse_mac
 from netstack.core.errors import DeviceError, NetstackError
+from netstack.explain.narrative import Narrative
+from netstack.labs.internet import internet
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
+    from netstack.cli.output import Output
+    from netstack.core.trace import TraceEvent
     from netstack.host import Host
 
 SUCCESS, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -135,20 +140,23 @@ def on_real_network(arguments: argparse.Namespace) -> bool:
     return False
 
 
+class World(NamedTuple):
+    """The host that a command runs on, and all hosts whose frames can be seen."""
+
+    host: Host
+    hosts: tuple[Host, ...]
+
+
 @contextmanager
-def open_host(arguments: argparse.Namespace) -> Iterator[Host]:
-    """Hold the host that the command runs on: over the TAP, or the built-in internet's client.
+def open_world(arguments: argparse.Namespace) -> Iterator[World]:
+    """Hold what the command runs in: a host over the TAP, or the built-in internet.
 
     Raises: UsageError, DeviceError.
     """
     if not on_real_network(arguments):
-        from netstack.labs.internet import internet
-
         with internet() as network:
-            yield network.hosts["client"]
+            yield World(network.hosts["client"], tuple(network.hosts.values()))
         return
-    from netstack.api import tap
-
     host = tap(
         arguments.tap,
         address=arguments.address,
@@ -161,12 +169,28 @@ def open_host(arguments: argparse.Namespace) -> Iterator[Host]:
         pcap=arguments.pcap,
     )
     try:
-        yield host
+        yield World(host, (host,))
     except KeyboardInterrupt:
         host.close(INTERRUPTED_CLOSE_S)
         raise
     finally:
         host.close()
+
+
+@contextmanager
+def told(host: Host, arguments: argparse.Namespace, output: Output) -> Iterator[None]:
+    """With ``-v``, tell afterwards what the host did meanwhile; also if it failed."""
+    if not arguments.verbose:
+        yield
+        return
+    events: list[TraceEvent] = []
+    narrative = Narrative(host.name, host.now, verbose=True)
+    try:
+        with host.trace(events.append):
+            yield
+    finally:
+        for line in narrative.tell(events):
+            output.tell(line.text, line.kind)
 
 
 def check_built_in(name: str) -> None:

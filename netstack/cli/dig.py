@@ -14,7 +14,8 @@ from netstack.cli.common import (
     address,
     check_built_in,
     on_real_network,
-    open_host,
+    open_world,
+    told,
 )
 from netstack.core.address import parse_address
 from netstack.core.errors import NameNotFound
@@ -77,7 +78,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         check_built_in(name)
     if real and server is None and not arguments.trace and not arguments.dns:
         raise UsageError("whom to ask? give @SERVER or --dns IP")
-    with open_host(arguments) as host:
+    with open_world(arguments) as world, told(world.host, arguments, output):
+        host = world.host
         return _ask(host, _resolver(host, server, arguments.trace and real), name, type,
                     arguments, output)  # fmt: skip
 

@@ -7,6 +7,7 @@ how it came to stderr.
 from __future__ import annotations
 
 import base64
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from netstack.cli.common import (
     address,
     check_built_in,
     on_real_network,
-    open_host,
+    open_world,
     positive,
 )
 from netstack.explain.layers import explain
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     import argparse
 
     from netstack.app.http.response import Response
+    from netstack.cli.common import World
     from netstack.cli.output import Output
     from netstack.core.trace import TraceEvent
-    from netstack.host import Host
 
 SCHEMA = "netstack.fetch/1"
 
@@ -71,8 +72,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         host_name = parse_url(request["url"]).host
         if host_name not in resolve:
             check_built_in(host_name)
-    with open_host(arguments) as host:
-        response = _traced(host, arguments, output, {**request, "resolve": resolve})
+    with open_world(arguments) as world:
+        response = _traced(world, arguments, output, {**request, "resolve": resolve})
     _show(response, arguments, output)
     return FAILED if arguments.fail and response.status >= 400 else SUCCESS
 
@@ -127,37 +128,29 @@ def _override(text: str) -> tuple[str, str]:
 
 
 def _traced(
-    host: Host, arguments: argparse.Namespace, output: Output, request: dict[str, Any]
+    world: World, arguments: argparse.Namespace, output: Output, request: dict[str, Any]
 ) -> Response:
     """Fetch while the trace is kept; tell the story also if it failed."""
-    events: list[TraceEvent] = []
+    host = world.host
     start = host.now
-    traced = not output.quiet or arguments.explain
-    if not traced:
-        return fetch(host=host, **request)
+    events: list[TraceEvent] = []
+    # A frame's reason is known where it is sent: in the built-in internet, on every host.
+    hosts = world.hosts if arguments.explain else () if output.quiet else (host,)
     try:
-        with host.trace(events.append):
+        with ExitStack() as tracing:
+            for traced in hosts:
+                tracing.enter_context(traced.trace(events.append))
             return fetch(host=host, **request)
     finally:
-        _tell(host.stack.context.name, start, events, arguments, output)
+        if arguments.explain:
+            for text in explain(events, start=start, received=len(world.hosts) == 1):
+                output.show(text, "head" if text.startswith("frame") else "")
+        narrative = Narrative(host.name, start, verbose=arguments.verbose > 0)
+        for line in (*narrative.tell(events), *narrative.end()):
+            output.tell(line.text, line.kind)
         if arguments.stats:
             for name, value in sorted(host.counters().items()):
-                output.tell(f"{value:>10}  {name}", "dim")
-
-
-def _tell(
-    name: str,
-    start: float,
-    events: list[TraceEvent],
-    arguments: argparse.Namespace,
-    output: Output,
-) -> None:
-    if arguments.explain:
-        for text in explain(events, start=start):
-            output.tell(text, "head" if text.startswith("frame") else "")
-    narrative = Narrative(name, start)
-    for line in (*narrative.tell(events), *narrative.end()):
-        output.tell(line.text, line.kind)
+                output.show(f"{value:>10}  {name}", "dim")
 
 
 def _show(response: Response, arguments: argparse.Namespace, output: Output) -> None:

@@ -62,11 +62,6 @@ class Output:
             if self._file is not None:
                 self._file.close()
 
-    @property
-    def interactive(self) -> bool:
-        """Whether progress makes sense: a person looks at stderr."""
-        return not self.quiet and sys.stderr.isatty()
-
     def data(self, octets: bytes) -> None:
         """Write what was asked for."""
         try:
@@ -89,6 +84,10 @@ class Output:
         """Write a line of narrative, unless it was not wanted."""
         if not self.quiet:
             self._stderr(text, kind)
+
+    def show(self, text: str, kind: str = "") -> None:
+        """Write a line to stderr that was asked for by name, ``-q`` or not."""
+        self._stderr(text, kind)
 
     def error(self, text: str) -> None:
         """Write the one line that says what went wrong."""

@@ -14,8 +14,9 @@ from netstack.cli.common import (
     check_built_in,
     count,
     on_real_network,
-    open_host,
+    open_world,
     positive,
+    told,
 )
 from netstack.core.address import parse_address
 from netstack.core.errors import TimedOut, Unreachable
@@ -47,8 +48,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         raise UsageError(f"-s OCTETS goes from 0 to {MAX_PAYLOAD}")
     if not on_real_network(arguments):
         check_built_in(arguments.host)
-    with open_host(arguments) as host:
-        pinger = _Pinger(host, arguments, output)
+    with open_world(arguments) as world, told(world.host, arguments, output):
+        pinger = _Pinger(world.host, arguments, output)
         try:
             pinger.run()
         finally:

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +25,11 @@ from netstack.cli.common import (
     add_network_options,
     add_output_options,
     on_real_network,
-    open_host,
+    open_world,
     port,
 )
 from netstack.cli.table import connection_table
+from netstack.explain.narrative import Narrative
 
 if TYPE_CHECKING:
     import argparse
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from netstack.cli.output import Output
+    from netstack.core.trace import TraceEvent
     from netstack.host import Host
 
 DRAIN_S = 5.0
@@ -77,7 +80,16 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         numbers.append(signal.SIGUSR1)
     previous = {number: signal.signal(number, note) for number in numbers}
     try:
-        with open_host(arguments) as host:
+        with open_world(arguments) as world, ExitStack() as tracing:
+            host = world.host
+            if arguments.verbose:
+                narrative = Narrative(host.name, host.now, verbose=True)
+
+                def tell(event: TraceEvent) -> None:
+                    for line in narrative.tell([event]):
+                        output.tell(line.text, line.kind)
+
+                tracing.enter_context(host.trace(tell))
             epoch = time.time() - host.now
             for make, number in wanted:
                 host.serve(make(epoch), number)

@@ -120,7 +120,9 @@ def _arp(data: bytes, layers: list[Layer]) -> None:
     cursor.add("sender IP", sender, 4)
     cursor.add("target MAC", format_mac(header.target_mac), 6)
     cursor.add("target IP", target, 4)
-    if header.operation == ArpOperation.REQUEST:
+    if sender == target:
+        summary = f"announces that {sender} is at {format_mac(header.sender_mac)}"
+    elif header.operation == ArpOperation.REQUEST:
         summary = f"who has {target}? tell {sender}"
     else:
         summary = f"{sender} is at {format_mac(header.sender_mac)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from netstack.core.trace import (
+    CacheLookup,
     Dropped,
     FrameReceived,
     FrameSent,
@@ -16,6 +17,7 @@ from netstack.core.trace import (
     Reason,
     SegmentReceived,
     SegmentSent,
+    StateChanged,
 )
 from netstack.explain.dissect import dissect
 from netstack.explain.layers import medium_of, milliseconds
@@ -48,9 +50,12 @@ class _Connection:
 
 
 class Narrative:
-    """Turns the events of ``host`` into lines; times count from ``start`` (seconds)."""
+    """Turns the events of ``host`` into lines; times count from ``start`` (seconds).
 
-    def __init__(self, host: str, start: float = 0.0) -> None:
+    ``verbose``: caches asked and states changed are told too.
+    """
+
+    def __init__(self, host: str, start: float = 0.0, *, verbose: bool = False) -> None:
         self._host = host
         self._start = start
         self._connections: dict[tuple[str, str], _Connection] = {}
@@ -62,6 +67,9 @@ class Narrative:
             FrameReceived: self._frame_received,
             Dropped: self._dropped,
         }
+        if verbose:
+            self._tellers[CacheLookup] = self._cache_lookup
+            self._tellers[StateChanged] = self._state_changed
 
     def tell(self, events: Iterable[TraceEvent]) -> Iterator[Line]:
         """Yield the lines that ``events``, in order, give."""
@@ -75,11 +83,9 @@ class Narrative:
         """Yield what can be said only when all is over."""
         for (_, remote), connection in self._connections.items():
             if connection.received:
-                yield Line(
-                    "dim",
-                    f"{'':>12}  total      {connection.received} octets from {remote} "
-                    f"in {connection.segments} segments",
-                )
+                number = connection.segments
+                text = f"{connection.received} octets from {remote} in {number} segment"
+                yield Line("dim", f"{'':>12}  {'total':<9}  {text}{'s' * (number != 1)}")
 
     def _line(self, kind: str, time: float, word: str, text: str) -> Line:
         return Line(kind, f"{milliseconds(time - self._start):>12}  {word:<9}  {text}")
@@ -141,8 +147,17 @@ class Narrative:
         for layer in dissect(event.data, medium_of(event.data)):
             if layer.name == "HTTP":
                 yield self._line(word, event.time, word, layer.summary)
-            elif layer.name == "ICMP" and word == "response":
+            elif layer.name == "ICMP" and not layer.summary.startswith("echo"):
                 yield self._line("warning", event.time, "icmp", layer.summary)
 
     def _dropped(self, event: Dropped) -> Iterator[Line]:
         yield self._line("warning", event.time, "dropped", event.reason)
+
+    def _cache_lookup(self, event: CacheLookup) -> Iterator[Line]:
+        found = "in" if event.hit else "not in"
+        text = f"{event.key} is {found} the {event.cache} cache"
+        yield self._line("dim", event.time, "cache", text)
+
+    def _state_changed(self, event: StateChanged) -> Iterator[Line]:
+        text = f"{event.subject}: {event.old} -> {event.new}"
+        yield self._line("dim", event.time, "state", text)

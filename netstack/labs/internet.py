@@ -35,6 +35,7 @@ ROOT_HINTS = (("a.root.test", parse_address("203.0.113.10")),)
 WAN_DELAY_S = 0.008  # one way, between the two routers: some 1600 km of fibre
 WAN_RATE = 100e6  # bit/s
 EXCHANGE_DELAY_S = 0.0002
+SETTLED_S = 0.1
 
 _ROOT_ZONE = """\
 $ORIGIN .
@@ -46,6 +47,7 @@ test. IN NS a.nic.test.
 a.nic.test. IN A 203.0.113.20
 example. IN NS a.nic.example.
 a.nic.example. IN A 203.0.113.21
+113.0.203.in-addr.arpa. IN NS ns.netstack.test.
 """
 
 _TEST_ZONE = """\
@@ -89,6 +91,19 @@ $TTL 300
 www IN CNAME shop.example.
 """
 
+_REVERSE_ZONE = """\
+$ORIGIN 113.0.203.in-addr.arpa.
+$TTL 300
+@ IN SOA ns.netstack.test. hostmaster.netstack.test. 1 7200 900 1209600 300
+@ IN NS ns.netstack.test.
+10 IN PTR a.root.test.
+20 IN PTR a.nic.test.
+21 IN PTR a.nic.example.
+53 IN PTR ns.netstack.test.
+80 IN PTR web.netstack.test.
+81 IN PTR shop.example.
+"""
+
 _HOME_HTML = b"""\
 <!DOCTYPE html>
 <html lang="en">
@@ -127,7 +142,8 @@ def _home_site(request: Request) -> Answer:
 def internet(*, seed: int = 0) -> Network:
     """Return the built-in internet, running; ``internet().hosts["client"]`` fetches.
 
-    The caller closes it, by ``with`` or ``close``.
+    The hosts have announced their addresses; ``now`` is SETTLED_S. The caller closes it, by
+    ``with`` or ``close``.
     """
     network = Network(seed=seed)
     lan, exchange = network.switch("lan"), network.switch("exchange")
@@ -145,11 +161,12 @@ def internet(*, seed: int = 0) -> Network:
         ("root", "203.0.113.10", services.dns(_ROOT_ZONE), 53),
         ("test", "203.0.113.20", services.dns(_TEST_ZONE), 53),
         ("example", "203.0.113.21", services.dns(_EXAMPLE_ZONE), 53),
-        ("ns", "203.0.113.53", services.dns(_NETSTACK_ZONE, _SHOP_ZONE), 53),
+        ("ns", "203.0.113.53", services.dns(_NETSTACK_ZONE, _SHOP_ZONE, _REVERSE_ZONE), 53),
         ("web", "203.0.113.80", services.http(_home_site), 80),
         ("shop", "203.0.113.81", services.http(Pages({"/": _SHOP_HTML})), 80),
     ):
         host = network.host(name, f"{address}/24", gateway="203.0.113.1")
         network.link(host, exchange, delay=EXCHANGE_DELAY_S)
         host.serve(service, port)
+    network.run(until=SETTLED_S)
     return network
