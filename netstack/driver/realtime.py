@@ -26,6 +26,7 @@ looked. ``contending``, ``yielding`` and ``turn`` are hints: a wrong one costs a
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from math import inf
 from threading import get_ident
 from time import monotonic
@@ -107,7 +108,7 @@ class RealTimeDriver(Sections, Driver):
         except BaseException:
             self.mend()
             raise
-        self.repairs.report()
+        self._after_section()
         return result
 
     def wait(
@@ -126,9 +127,7 @@ class RealTimeDriver(Sections, Driver):
         me = get_ident()
         if leader is not None and leader.thread == me and not leader.dead:
             raise RuntimeError("a blocking call from a signal handler while this thread leads")
-        result = self.run_wait(Waiter(endpoint, me), condition, timeout)
-        self.repairs.report()
-        return result
+        return self.run_wait(Waiter(endpoint, me), condition, timeout)
 
     def defer(self, errand: Callable[[float], None]) -> None:
         """Have ``errand(now)`` run in the next section: the only call for finalizers.
@@ -192,6 +191,13 @@ class RealTimeDriver(Sections, Driver):
         """Run ``function`` in a thread of its own."""
         return ThreadTask(function, args, kwargs)
 
+    def spawn_service(self, function: Callable[[], None]) -> None:
+        """Run ``function`` in a thread of its own, which nobody joins."""
+        # Starting a thread waits for it: not inside the section of whoever calls this.
+        self.services.append(function)
+        if not self.inside():
+            self._after_section()
+
     def sleep(self, seconds: float) -> None:
         """Block the caller for that time; it may lead meanwhile."""
         nothing = object()
@@ -254,6 +260,7 @@ class RealTimeDriver(Sections, Driver):
                 gives_way = leads and bool(self.contending)
                 self.yielding = self.yielding or gives_way
                 self.torn = False
+            self._after_section()
             if not leads:
                 left = min(deadline - monotonic(), threading.TIMEOUT_MAX)
                 waiter.lock.acquire(True, max(left, 0.0))
@@ -262,6 +269,7 @@ class RealTimeDriver(Sections, Driver):
                 self.yielding = False
                 self.contending.clear()
             ready = self.poller.wait(self.sleep_until, self.contending)
+        self._after_section()
         if result is PENDING:
             raise TimedOut("timed out")
         return result
@@ -368,6 +376,15 @@ class RealTimeDriver(Sections, Driver):
         if frames:
             self.repairs.receive(stack, device, frames, now)
         return bool(frames) or not mask & _FAILED
+
+    def _after_section(self) -> None:
+        """Do what a section left for after it."""
+        if self.services:
+            with suppress(IndexError):  # another thread may be taking them too
+                while True:
+                    ThreadTask(self.services.popleft(), (), {})
+        if self.repairs.unreported:
+            self.repairs.report()
 
     # -- devices without descriptors, and devices that go -------------------------------------
 

@@ -64,7 +64,8 @@ class Repairs:
 
     def __init__(self, driver: Sections) -> None:
         self._driver = driver
-        self._bugs: list[BaseException] = []
+        self.unreported: list[BaseException] = []
+        """Bugs for ``report`` to tell."""
         self.cuts = 0
         """Sections found cut and repaired."""
         self.bugs = 0
@@ -118,14 +119,14 @@ class Repairs:
     def _note(self, error: Exception) -> None:
         self.bugs += 1
         if self.bugs <= _MAX_REPORTS:
-            self._bugs.append(error)
+            self.unreported.append(error)
 
     def repair(self) -> None:
         """Make the driver and its stacks whole after a cut; idempotent, may be cut itself."""
         driver = self._driver
         now = monotonic()
         for stack in driver.stacks:
-            stack.abort_current(now)
+            stack.abort_current(now, InterruptedError("an exception cut the step short"))
             stack.rebuild_timers()
             self._receive_rest(stack, now)
         # An event may have been pulled and not told: everybody has a look.
@@ -138,6 +139,6 @@ class Repairs:
 
     def report(self) -> None:
         """Log the bugs noted since the last time; outside any section."""
-        while self._bugs:
-            error = self._bugs.pop(0)
+        while self.unreported:
+            error = self.unreported.pop(0)
             _log.error("a bug aborted a connection", exc_info=error)

@@ -42,6 +42,7 @@ class Sections:
         self.mirrors: dict[int, tuple[object, Mirror]] = {}
         self.deferred: deque[Callable[[float], None]] = deque()
         self.touched: dict[int, object] = {}
+        self.services: deque[Callable[[], None]] = deque()  # to be started after the section
         self.poller = Poller()
         self.repairs = Repairs(self)
         self.contending: set[int] = set()
