@@ -6,6 +6,7 @@ import pytest
 
 from netstack.app.http.messages import Data, EndOfMessage, ResponseHead
 from netstack.app.http.reader import RequestReader, ResponseReader
+from netstack.core.errors import NameNotFound, Refused, Reset, TimedOut
 
 
 def _events(reader, data, step):
@@ -138,3 +139,163 @@ class Talk:
 @pytest.fixture
 def talk():
     return Talk
+
+
+# -- a host without a network, in virtual time ---------------------------------------------------
+
+
+class Script:
+    """A server that does what a list says after each request: (delay, octets | close | reset)."""
+
+    abort = False
+    finished = False
+
+    def __init__(self, *replies):
+        self._replies = list(replies)
+        self._steps = []
+        self._out = b""
+        self._next = None
+        self.requests = []
+        self.request = b""
+        self.eof = False
+
+    def receive(self, data, now):
+        if not data:
+            self.eof = True
+            return
+        self.request += data
+        head, end, content = self.request.partition(b"\r\n\r\n")
+        length = 0
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        if end and len(content) >= length:
+            self.requests.append(self.request)
+            self.request = b""
+            self._begin(now)
+
+    def _begin(self, now):
+        reply = self._replies.pop(0) if self._replies else ()
+        self._steps = [(0.0, reply)] if isinstance(reply, bytes) else list(reply)
+        self._plan(now)
+
+    def _plan(self, now):
+        self._next = now + self._steps[0][0] if self._steps else None
+        if self._steps and not self._steps[0][0]:
+            self.handle_timers(now)
+
+    def outgoing(self, limit):
+        data, self._out = self._out[:limit], self._out[limit:]
+        return data
+
+    def next_deadline(self):
+        return self._next
+
+    def handle_timers(self, now):
+        if self._next is None or now < self._next:
+            return
+        action = self._steps.pop(0)[1]
+        if action == "close":
+            self.finished = True
+        elif action == "reset":
+            self.abort = True
+        else:
+            self._out += action
+        self._plan(now)
+
+    def close(self):
+        pass
+
+
+class FakeSocket:
+    def __init__(self, host, session):
+        self._host = host
+        self._session = session
+        self._timeout = None
+        self.closed = False
+
+    def settimeout(self, timeout):
+        assert timeout is None or timeout > 0
+        self._timeout = timeout
+
+    def sendall(self, data):
+        assert not self.closed
+        if self._session.abort or self._session.finished:
+            raise BrokenPipeError(32, "Broken pipe")
+        self._session.receive(bytes(data), self._host.now)
+
+    def recv(self, limit):
+        assert not self.closed
+        host, session = self._host, self._session
+        end = None if self._timeout is None else host.now + self._timeout
+        while True:
+            data = bytes(session.outgoing(min(limit, host.segment)))
+            if data:
+                return data
+            if session.abort:
+                raise Reset("connection reset by peer")
+            if session.finished:
+                return b""
+            due = session.next_deadline()
+            if end is not None and (due is None or due > end):
+                host.now = end
+                raise TimeoutError("timed out")
+            assert due is not None, "this would wait for ever"
+            host.now = max(host.now, due)
+            session.handle_timers(host.now)
+
+    def close(self):
+        if not self.closed:
+            self.closed = True
+            self._session.close()
+
+
+class FakeHost:
+    """Names and servers in memory; connecting takes 0.5 s, resolving 0.25 s."""
+
+    def __init__(self, names=None):
+        self.now = 100.0
+        self.names = {"www.example.test": ["192.0.2.80"], **(names or {})}
+        self.listening = {}
+        self.segment = 1 << 30
+        self.sockets = []
+        self.resolved = []
+        self.connected = []
+
+    def serve(self, make, port=80, address="192.0.2.80"):
+        self.listening[address, port] = make
+
+    def _spend(self, seconds, timeout):
+        if timeout is not None and seconds > timeout:
+            self.now += timeout
+            raise TimedOut("timed out")
+        self.now += seconds
+
+    def resolve(self, name, type="A", *, timeout=10.0):
+        self.resolved.append(name)
+        addresses = self.names.get(name)
+        if addresses is None:
+            raise NameNotFound(f"{name} does not exist")
+        self._spend(addresses if isinstance(addresses, float) else 0.25, timeout)
+        return addresses
+
+    def create_connection(self, address, timeout=None):
+        self.connected.append(address)
+        make = self.listening.get(address)
+        if make == "silent":
+            self._spend(1e9, timeout)
+        self._spend(0.5, timeout)
+        if make is None:
+            raise Refused("connection refused")
+        self.sockets.append(FakeSocket(self, make(self)))
+        return self.sockets[-1]
+
+
+@pytest.fixture
+def fake_host():
+    return FakeHost
+
+
+@pytest.fixture
+def script():
+    return Script
