@@ -249,8 +249,7 @@ class Simulation(Driver):
         while True:
             target = self._next_strand(strand)
             if target is not strand:
-                self._baton.pass_to(target)
-                self._baton.await_turn(strand)
+                self._baton.switch(strand, target)
             if strand.cancelled or strand.wait is None or strand.wait.done:
                 return
 
@@ -346,7 +345,6 @@ class Simulation(Driver):
             if strand.thread is None:  # it never ran
                 self._strands.remove(strand)
                 continue
-            self._baton.pass_to(strand)
-            self._baton.await_turn(self._main)
+            self._baton.switch(self._main, strand)
             strand.thread.join()
         self.tasks.clear()

@@ -93,13 +93,14 @@ class Wait(Generic[T]):
 class Strand:
     """One line of execution; ``turn`` is what its thread sleeps on."""
 
-    __slots__ = ("body", "cancelled", "name", "task", "thread", "turn", "wait")
+    __slots__ = ("body", "cancelled", "name", "started", "task", "thread", "turn", "wait")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.body: Callable[[], None] | None = None
         self.task: SimulatedTask[Any] | None = None
         self.thread: threading.Thread | None = None
+        self.started = False
         self.turn = threading.Lock()
         self.turn.acquire()
         self.wait: Wait[Any] | None = None
@@ -111,6 +112,7 @@ class Baton:
 
     def __init__(self, main: Strand) -> None:
         main.thread = threading.current_thread()
+        main.started = True
         self.main = main
         self.recalled = False
         """Set when a signal handler raised in the main thread while another strand ran: the
@@ -132,26 +134,35 @@ class Baton:
         return strand
 
     def pass_to(self, strand: Strand) -> None:
-        """Let ``strand`` run; the caller must then await its own turn, or end."""
+        """Let ``strand`` run; the caller's thread must do nothing but end."""
         self._current = strand
-        if strand.thread is None:
-            # A daemon: a process that ends without closing its simulation must not hang.
-            strand.thread = threading.Thread(target=strand.body, name=strand.name, daemon=True)
-            strand.thread.start()
-        elif strand.turn.locked():
-            strand.turn.release()
+        self._wake(strand)
 
-    def await_turn(self, strand: Strand) -> None:
-        """Block until ``strand`` may run."""
+    def switch(self, me: Strand, strand: Strand) -> None:
+        """Let ``strand`` run, and block until it is the turn of ``me`` again."""
         try:
-            self._sleep(strand)
+            self.pass_to(strand)
+            self._sleep(me)
         except BaseException:
-            # A signal handler raised here. Two strands must never run at once: get the baton
-            # back before the exception goes on.
+            # A signal handler raised here, anywhere. Two strands must never run at once: get
+            # the baton back before the exception goes on. The wake-up may have been cut short;
+            # one too many does no harm.
             self.recalled = True
-            self._sleep(strand)
+            if self._current is strand:
+                self._wake(strand)
+            self._sleep(me)
             self.recalled = False
             raise
+
+    def _wake(self, strand: Strand) -> None:
+        if not strand.started:
+            # A daemon: a process that ends without closing its simulation must not hang.
+            thread = threading.Thread(target=strand.body, name=strand.name, daemon=True)
+            strand.thread = thread
+            strand.started = True
+            thread.start()
+        elif strand.turn.locked():
+            strand.turn.release()
 
     def _sleep(self, strand: Strand) -> None:
         while self._current is not strand:

@@ -220,7 +220,8 @@ class StreamSocket(SocketBase):
         self._check_open()
         if self._peeked:
             data, self._peeked = self._peeked[:limit], self._peeked[limit:]
-            return data
+            more = connection.receive(limit - len(data), now) if len(data) < limit else None
+            return data + (more or b"")
         received = connection.receive(limit, now)
         if received is None:
             return b"" if self._read_shut else PENDING
