@@ -45,6 +45,27 @@ class Zone(NamedTuple):
         return f"referral to {self.name}: {', '.join(map(str, hosts[:4]))}{more}"
 
 
+class _Servers:
+    """The servers of one zone while they are asked in turn."""
+
+    def __init__(self, zone: Zone, limit: int) -> None:
+        self.ready: deque[tuple[Name, IPAddress]] = deque()
+        self.unresolved = deque(zone.unresolved)
+        self.silent: list[tuple[Name, IPAddress]] = []
+        self.round = 1
+        self._limit = limit
+        self._known: set[IPAddress] = set()
+        for host, address in zone.known:
+            self.add(host, [address])
+
+    def add(self, host: Name, addresses: Iterable[IPAddress]) -> None:
+        """Take addresses of a server: each once, and not too many for one zone."""
+        for address in addresses:
+            if address not in self._known and len(self._known) < self._limit:
+                self._known.add(address)
+                self.ready.append((host, address))
+
+
 class IterativeStrategy:
     """Finds its own way, given the addresses of root servers."""
 
@@ -86,41 +107,44 @@ class IterativeStrategy:
         First those whose address is known, then those to be looked up, then once more those
         that were silent. A server that answers anything else is lame and not asked again.
         """
-        ready = deque(zone.known[: lookup.config.max_servers])
-        unresolved = deque(zone.unresolved)
-        asked: set[IPAddress] = set()
-        silent: list[tuple[Name, IPAddress]] = []
+        servers = _Servers(zone, lookup.config.max_servers)
         rounds = lookup.config.attempts if depth == 0 else 1
         told = "it has no server"
-        while True:
-            if not ready and unresolved:
-                host = unresolved.popleft()
-                addresses = yield from self._addresses(lookup, host, depth + 1)
-                ready.extend([(host, address) for address in addresses if address not in asked])
-                continue
-            if not ready:
-                rounds -= 1
-                if rounds == 0 or not silent:
-                    break
-                ready, silent = deque(silent), []
-            host, address = ready.popleft()
-            asked.add(address)
-            label = f"{address} ({str(host).rstrip('.')})"
+        while (server := (yield from self._next(lookup, servers, rounds, depth))) is not None:
+            host, address = server
+            label = f"{address} ({host.plain})"
             query = Query(address, label, name, type, False, over_tcp=lookup.over_tcp)
             reply = yield from lookup.ask(query)
             if reply.message is None:
                 told = f"{label}: {reply.failure}"
                 if reply.timed_out:
-                    silent.append((host, address))
+                    servers.silent.append(server)
                 continue
             verdict = _judge(lookup, reply.message, zone, name, type)
-            failed = isinstance(verdict, Finding) and verdict.outcome is Outcome.FAILURE
-            lookup.step(query, verdict.describe(type))
-            if not failed:
+            outcome = verdict.describe(type)
+            lookup.step(query, outcome)
+            if isinstance(verdict, Zone) or verdict.outcome is not Outcome.FAILURE:
                 return verdict
-            told = f"{label}: {verdict.describe(type)}"
-        reason = f"looking up {str(name).rstrip('.') or '.'}: no server of {zone.name} ({told})"
-        raise TimedOut(reason) if silent else NameServerError(reason)
+            told = f"{label}: {outcome}"
+        reason = f"looking up {name.plain}: no server of {zone.name} ({told})"
+        raise TimedOut(reason) if servers.silent else NameServerError(reason)
+
+    def _next(
+        self, lookup: Lookup, servers: _Servers, rounds: int, depth: int
+    ) -> Generator[Query, Reply, tuple[Name, IPAddress] | None]:
+        """Return the server to ask next, looked up if need be; None after the last round."""
+        while not servers.ready:
+            if servers.unresolved:
+                host = servers.unresolved.popleft()
+                addresses = yield from self._addresses(lookup, host, depth + 1)
+                servers.add(host, addresses)
+            elif servers.round < rounds and servers.silent:
+                servers.round += 1
+                servers.ready.extend(servers.silent)
+                servers.silent.clear()
+            else:
+                return None
+        return servers.ready.popleft()
 
     def _addresses(
         self, lookup: Lookup, host: Name, depth: int

@@ -128,13 +128,12 @@ def _check_chain(name: Name, aliases: list[Record], limit: int) -> None:
 def _conclude(
     lookup: Lookup, name: Name, type: int, finding: Finding, aliases: tuple[Record, ...]
 ) -> Answer:
-    shown = str(name).rstrip(".") or "."
     if finding.outcome is Outcome.NAME_ERROR:
-        raise NoSuchName(f"{shown}: no such name")
+        raise NoSuchName(f"{name.plain}: no such name")
     if finding.outcome is Outcome.NO_DATA:
-        raise NoData(f"{shown} has no {type_text(type)} record")
+        raise NoData(f"{name.plain} has no {type_text(type)} record")
     if finding.outcome is Outcome.FAILURE:
-        raise NameServerError(f"{shown}: {finding.reason}")
+        raise NameServerError(f"{name.plain}: {finding.reason}")
     ttl = min(record.ttl for record in (*aliases, *finding.records))
     cached = lookup.queries == 0
     return Answer(name, type, finding.name, finding.records, aliases, ttl, cached)

@@ -248,7 +248,7 @@ class Resolver:
         records = self.hosts.lookup(name, type)
         if records is not None:
             if not records:
-                raise NoData(f"{str(name).rstrip('.')} has no {type_text(type)} record")
+                raise NoData(f"{name.plain} has no {type_text(type)} record")
             return Answer(name, type, name, records, cached=True)
         try:
             return (yield from resolve(lookup, self._strategy, name, type))

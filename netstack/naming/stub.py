@@ -50,11 +50,10 @@ class StubStrategy:
                     failures[server] = finding.reason
                 if not reply.timed_out:
                     servers.remove(server)
-        shown = str(name).rstrip(".") or "."
         told = ", ".join([f"{server}: {reason}" for server, reason in failures.items()])
         if servers:
-            raise TimedOut(f"looking up {shown}: no answer from name server ({told})")
-        raise NameServerError(f"looking up {shown}: {told or 'no name server is configured'}")
+            raise TimedOut(f"looking up {name.plain}: no answer from name server ({told})")
+        raise NameServerError(f"looking up {name.plain}: {told or 'no name server is configured'}")
 
 
 def _judge(message: Message, name: Name, type: int, max_aliases: int) -> Finding:

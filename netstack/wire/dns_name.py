@@ -65,6 +65,11 @@ class Name:
         return f"Name({str(self)!r})"
 
     @property
+    def plain(self) -> str:
+        """The name as people write it, without the final dot."""
+        return str(self)[:-1] or "."
+
+    @property
     def parent(self) -> Name:
         """The name without its first label; the root is its own parent."""
         return Name(self.labels[1:])

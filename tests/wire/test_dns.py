@@ -109,6 +109,7 @@ def test_ancestry():
         ".",
     ]
     assert www.parent == name("example.test.")
+    assert (www.plain, ROOT.plain) == ("www.example.test", ".")
     assert ROOT.parent == ROOT
 
 
