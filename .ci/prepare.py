@@ -5,6 +5,7 @@ the pure stack runs from the folder. With ``--dev`` (`make test`) it must succee
 to a syntax that old interpreters can read, since it is the one that names them.
 """
 
+import glob
 import os
 import shutil
 import subprocess
@@ -101,7 +102,8 @@ def for_fetch(directory):
             if os.path.isdir(directory):
                 with open(stamp, "w") as file:
                     file.write(problem)
-    if problem:
+    built = glob.glob("netstack/_ext/*" + (sysconfig.get_config_var("EXT_SUFFIX") or ".so"))
+    if problem and not built:
         say("running the pure stack from this folder: %s" % problem)
 
 
