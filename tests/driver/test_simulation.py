@@ -1,5 +1,6 @@
 """Virtual time, tasks and the two messages about worlds that stand still."""
 
+import os
 import signal
 import threading
 from types import SimpleNamespace
@@ -490,7 +491,7 @@ def test_signal_handler_that_raises_while_a_task_runs_ends_the_main_call():
         while True:
             simulation.sleep(1.0)
             if simulation.now == 5.0:
-                signal.raise_signal(signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
 
     simulation.spawn(task)
     with pytest.raises(KeyboardInterrupt):
