@@ -102,11 +102,6 @@ class Cache:
                 return _aged(entry, now)
         return ()
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self._entries.clear()
-        self.octets = 0
-
     def _finding(self, name: Name, entry: _Entry, now: float) -> Finding:
         remaining = entry.ttl - (now - entry.stored_at)
         reason = f"failed {now - entry.stored_at:.0f} s ago"

@@ -384,8 +384,3 @@ class MessageReader:
             start = end
         del self._octets[:start]
         return messages
-
-    @property
-    def pending(self) -> int:
-        """Octets of a message that is not whole yet."""
-        return len(self._octets)

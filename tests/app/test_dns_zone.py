@@ -54,7 +54,9 @@ def flat(zone: Zone):
                 for piece in rdata_pieces(record.data)
             ),
         )
-        for record in zone.records()
+        for node in zone.nodes.values()
+        for records in node.values()
+        for record in records
     }
 
 

@@ -124,8 +124,6 @@ def test_dns_31_flood_is_bounded_and_hot_names_stay(record):
             assert cache.find(hot.name, A, 0.0) is not None
         assert len(cache) <= 500
         assert cache.octets <= 200_000
-    cache.clear()
-    assert len(cache) == cache.octets == 0
 
 
 def test_dns_31_entry_larger_than_the_cache_is_not_kept(record):

@@ -68,12 +68,6 @@ class Zone:
             known = (*known, record)
         node[record.type] = tuple([other._replace(ttl=ttl) for other in known])
 
-    def records(self) -> Iterator[Record]:
-        """Yield every record."""
-        for node in self.nodes.values():
-            for records in node.values():
-                yield from records
-
 
 def parse_zone(text: str, origin: str | None = None) -> Zone:
     """Return the zone that a master file spells; ``origin`` is its first ``$ORIGIN``.
