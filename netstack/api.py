@@ -8,23 +8,26 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from netstack.app.http.fetch import fetch
+from netstack.capture import PcapWriter
 from netstack.core.address import IPAddress, parse_address, parse_cidr
 from netstack.core.config import Config
 from netstack.core.context import Context
 from netstack.core.rng import Rng
 from netstack.device.cable import Cable, CableEnd
-from netstack.device.record import Recording
+from netstack.device.record import LinkRecorder, RecordDevice, Recording
 from netstack.driver.simulation import Simulation
 from netstack.host import Host
 from netstack.link.switch import Switch
 from netstack.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from netstack.core.address import InterfaceAddress
+    from netstack.device.base import Device
     from netstack.device.cable import LinkChanges
+    from netstack.driver.base import Driver
 
 __all__ = ["Host", "Link", "Network", "Recorder", "Switch", "fetch", "run", "tap"]
 
@@ -260,9 +263,7 @@ class _Recorder(Recording):
 
 def run(stack: Stack) -> Host:
     """Run ``stack`` in real time."""
-    from netstack.driver.realtime import RealTimeDriver
-
-    return Host(stack, RealTimeDriver())
+    return Host(stack, _real_time())
 
 
 def tap(
@@ -281,7 +282,70 @@ def tap(
     """Return a host in real time on the TAP device ``name``.
 
     ``address`` is ours, as ``10.0.0.2/24``. A TAP that does not exist is created, and the
-    kernel's side gets the gateway's address. ``pcap`` records what passes it.
+    kernel's side gets the gateway's address; an existing one is left as it is. ``pcap`` records
+    what a wire would carry. ``offload`` asks for super-segments where the device has them; a
+    plain TAP has none, so that frames are wire-sized either way.
     Raises: DeviceError; ValueError for text that is no address.
     """
-    raise NotImplementedError
+    from netstack.device.tap import TapDevice
+
+    stack = Stack("host", config=config)
+    device: Device = TapDevice(name, mtu=mtu)
+    try:
+        created = getattr(device, "created", False)
+        if pcap is not None:
+            device = _recorded(device, pcap)
+        stack.attach(device, address, gateway=gateway, mac=mac)
+        if created:
+            _set_up_kernel_side(name, parse_cidr(address), gateway)
+        return Host(stack, _real_time(), dns=dns, hosts=hosts)
+    except BaseException:
+        device.close()
+        raise
+
+
+def _real_time() -> Driver:
+    # The system's clock and threads are loaded only by those who need them.
+    from netstack.driver.realtime import RealTimeDriver
+
+    return RealTimeDriver()
+
+
+def _set_up_kernel_side(name: str, address: InterfaceAddress, gateway: str | None) -> None:
+    from netstack.device.tap import bring_up, configure_kernel_side
+
+    if gateway is None:
+        bring_up(name)
+    else:
+        configure_kernel_side(name, gateway, address.prefix.length)
+
+
+def _recorded(device: Device, path: str | Path) -> Device:
+    """Return ``device`` with a recorder: pcap if the file's name ends so, else pcapng."""
+    from time import monotonic, time_ns
+
+    epoch_ns = time_ns() - round(monotonic() * 1e9)
+    if str(path).endswith(".pcap"):
+        writer = PcapWriter(path)
+        return RecordedDevice(device, LinkRecorder(writer, epoch_ns=epoch_ns), monotonic, writer)
+    recording = Recording(path, epoch_ns=epoch_ns)
+    return RecordedDevice(device, recording.add_link(device.name), monotonic, recording)
+
+
+class RecordedDevice(RecordDevice):
+    """A device whose recorder ends with it."""
+
+    def __init__(
+        self,
+        inner: Device,
+        recorder: LinkRecorder,
+        clock: Callable[[], float],
+        file: PcapWriter | Recording,
+    ) -> None:
+        super().__init__(inner, recorder, clock)
+        self._file = file
+
+    def close(self) -> None:
+        """Close the device and the file; idempotent."""
+        super().close()
+        self._file.close()
