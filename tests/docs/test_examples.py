@@ -6,6 +6,7 @@ compared up to numbers (``...`` stands for any lines). ``make fetch`` is run by 
 other make targets must exist. What needs a real network has its arguments checked only.
 """
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -130,3 +131,27 @@ def test_relative_links_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+NAMED = re.compile(r"`((?:core|wire|device|link|internet|transport|stack|socket|driver)\.[\w.]+)`")
+
+
+def resolve(dotted):
+    """Return the object that a dotted name below ``netstack`` means."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(["netstack", *parts[:end]]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[end:]:
+            found = getattr(found, name)
+        return found
+    raise LookupError(dotted)
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(NAMED.findall((ROOT / "docs" / "journey.md").read_text("utf-8"))))
+)
+def test_journey_names_what_exists(name):
+    assert resolve(name) is not None
