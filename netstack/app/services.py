@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from netstack.app.http.answer import Handler
+    from netstack.app.http.wsgi import Application, WsgiService
     from netstack.socket.service import Session
 
     Address = tuple[str, int]
 
-__all__ = ["chargen", "daytime", "discard", "dns", "echo", "http"]
+__all__ = ["chargen", "daytime", "discard", "dns", "echo", "http", "wsgi"]
 
 # Two such services that answer each other never stop (CVE-1999-0103).
 _CHATTY_PORTS = frozenset({7, 13, 17, 19, 37})
@@ -264,6 +265,14 @@ def http(
     if callable(root):
         return _HttpService(root, epoch)
     return _HttpService(Pages(root) if isinstance(root, Mapping) else Files(root), epoch)
+
+
+def wsgi(application: Application) -> WsgiService:
+    """Return a web server for a WSGI application (PEP 3333); it runs in a task a connection."""
+    # Imported here: it blocks, and the other services load nothing that does.
+    from netstack.app.http.wsgi import WsgiService
+
+    return WsgiService(application)
 
 
 def echo() -> _SmallService:
