@@ -373,7 +373,7 @@ def _info(connection: Connection) -> ConnectionInfo:
         connection.local,
         connection.remote,
         connection.state.name.replace("_", "-"),
-        sender.data_end - max(sender.snd_una, sender.iss + 1),
+        max(sender.data_end - max(sender.snd_una, sender.iss + 1), 0),
         receiver.buffer.length if receiver.buffer is not None else 0,
         sender.congestion.cwnd,
         sender.congestion.ssthresh,

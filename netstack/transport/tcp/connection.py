@@ -187,7 +187,7 @@ class Connection:
         """Octets in both buffers: not yet acknowledged, and not yet taken."""
         sender, receiver = self.sender, self.receiver
         waiting = sender.data_end - max(sender.snd_una, sender.iss + 1)
-        return waiting + (receiver.buffer.length if receiver.buffer is not None else 0)
+        return max(waiting, 0) + (receiver.buffer.length if receiver.buffer is not None else 0)
 
     # ---- the user's calls ------------------------------------------------------------------
 

@@ -279,6 +279,8 @@ class Sender:
         """Record that ``transmission`` left."""
         start, end, _, sent = transmission
         self.last_sent = now
+        if not self.queue:
+            self.last_progress = now  # nothing was owed before: R2 counts from here
         if sent is None:
             self.queue.append(SentRange(start, end, now, self.mss))
             self.snd_nxt = end

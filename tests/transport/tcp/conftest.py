@@ -17,6 +17,7 @@ from netstack.core.config import Config, TcpConfig
 from netstack.core.seqnum import MASK
 from netstack.device.base import Capabilities, Device, Frame, Medium
 from netstack.stack import Stack
+from netstack.wire.icmpv4 import ICMPv4Header
 from netstack.wire.ipv4 import IPv4Header
 from netstack.wire.tcp import TcpFlag, TcpHeader, build_syn_options, build_timestamps
 
@@ -82,6 +83,7 @@ class Peer:
         self.ts_ecr = 0
         self.scale = 0
         self.script: list[str] = []
+        self.last_packet = b""  # as the last segment taken stood on the wire
         self.connection: Any = None
         self.listener: Any = None
 
@@ -119,6 +121,17 @@ class Peer:
         if poll:
             self.poll()
 
+    def inject_icmp(self, type: int, code: int, quote: bytes, *, mtu: int = 0) -> None:
+        """Send an ICMP error about ``quote``, a packet of the stack's, from a router."""
+        self.note(f"< icmp {type}/{code} mtu {mtu}")
+        message = ICMPv4Header(type, code, mtu).with_checksum(quote[:28]).build() + quote[:28]
+        header = IPv4Header(
+            source=parse_address("10.0.0.254"), destination=OURS, protocol=1,
+            total_length=20 + len(message),
+        ).with_checksum()  # fmt: skip
+        self.stack.receive(self.device, [header.build() + message], self.now)
+        self.poll()
+
     def poll(self) -> None:
         self.stack.poll(self.now)
 
@@ -145,7 +158,8 @@ class Peer:
         return taken
 
     def _take(self) -> Seen:
-        ip, payload = IPv4Header.parse(self.device.sent.popleft())
+        self.last_packet = self.device.sent.popleft()
+        ip, payload = IPv4Header.parse(self.last_packet)
         header, data = TcpHeader.parse(payload)
         good = header.with_checksum(ip.source.packed, ip.destination.packed, data)
         assert good.checksum == header.checksum

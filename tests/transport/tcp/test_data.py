@@ -301,6 +301,15 @@ def test_unanswered_data_ends_in_a_timeout(make_peer):
     assert not peer.stack.tcp.connections
 
 
+def test_idle_time_does_not_count_towards_giving_up(make_peer):
+    peer = make_peer(r2_timeout=100.0).established()
+    peer.advance(10_000)
+    send(peer, b"x")
+    peer.advance(50)
+    assert peer.state == "ESTABLISHED"
+    assert len(peer.segments()) > 3
+
+
 def test_unanswered_syn_ends_after_three_minutes(peer):
     peer.syn_sent()
     peer.advance(179)
