@@ -227,7 +227,10 @@ class Host:
         try:
             yield
         finally:
-            self.driver.call(end)
+            if self._closed:
+                stop()
+            else:
+                self.driver.call(end)
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ class Narrative:
     def __init__(self, host: str, start: float = 0.0, *, verbose: bool = False) -> None:
         self._host = host
         self._start = start
+        self._verbose = verbose
         self._connections: dict[tuple[str, str], _Connection] = {}
         self._tellers: dict[type[TraceEvent], Callable[..., Iterator[Line]]] = {
             NameStep: self._name_step,
@@ -151,7 +152,9 @@ class Narrative:
                 yield self._line("warning", event.time, "icmp", layer.summary)
 
     def _dropped(self, event: Dropped) -> Iterator[Line]:
-        yield self._line("warning", event.time, "dropped", event.reason)
+        # What a link carries for others (IPv6 multicast, mostly) is no part of the story.
+        if event.layer != "ethernet" or self._verbose:
+            yield self._line("warning", event.time, "dropped", event.reason)
 
     def _cache_lookup(self, event: CacheLookup) -> Iterator[Line]:
         found = "in" if event.hit else "not in"
