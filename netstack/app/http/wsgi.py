@@ -45,7 +45,7 @@ _HOP_BY_HOP = frozenset(
 )
 
 
-class _PeerGone(Exception):  # noqa: N818 - no error of the application's
+class _PeerGone(Exception):
     """The connection failed; an OSError of the application's own is another matter."""
 
 
