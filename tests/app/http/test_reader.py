@@ -595,6 +595,51 @@ def test_htt_42_what_h11_refuses_is_never_accepted(method, lines, body, version)
     assert theirs[: len(ours)] == ours[: len(theirs)]
 
 
+RESPONSE_LINES = st.lists(
+    st.sampled_from(
+        [
+            b"Content-Length: 4",
+            b"Content-Length: 4, 4",
+            b"Content-Length: 5",
+            b"Content-Length: -4",
+            b"Transfer-Encoding: chunked",
+            b"Transfer-Encoding: gzip",
+            b"Connection: close",
+            b"X : y",
+            b"X: y\x00",
+        ]
+    ),
+    max_size=3,
+)
+STATUS_LINES = st.sampled_from(
+    [b"HTTP/1.1 200 OK", b"HTTP/1.0 200 OK", b"HTTP/1.1 204", b"HTTP/1.1 304 ", b"HTTP/1.1 20 X"]
+)
+
+
+@given(STATUS_LINES, RESPONSE_LINES, BODIES, st.sampled_from(["GET", "HEAD"]))
+def test_htt_42_bodies_of_responses_end_where_h11_says(line, lines, body, method):
+    data = line + b"\r\n" + b"".join(field + b"\r\n" for field in lines) + b"\r\n" + body
+    reader = ResponseReader()
+    reader.expect(method)
+    reader.receive(data)
+    reader.receive_eof()
+    ours = b""
+    try:
+        while not isinstance(event := reader.next_event(), EndOfMessage):
+            ours += event.data if isinstance(event, Data) else b""
+    except MessageError:
+        return
+    connection = h11.Connection(h11.CLIENT)
+    connection.send(h11.Request(method=method, target="/", headers=[("Host", "a")]))
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(data)
+    connection.receive_data(b"")
+    theirs = b""
+    while not isinstance(event := connection.next_event(), h11.EndOfMessage):
+        theirs += bytes(event.data) if isinstance(event, h11.Data) else b""
+    assert ours == theirs
+
+
 def test_htt_43_work_is_linear_in_the_input():
     """Count the octets that are searched or moved, instead of seconds."""
 
