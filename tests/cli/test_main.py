@@ -93,7 +93,7 @@ def test_file_that_cannot_be_written_is_one_line(capsys, tmp_path):
 
 
 @pytest.mark.needs("shtab")
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_script_is_printed(shell, capsys):
     assert main(["completion", shell]) == 0
     assert "netstack" in capsys.readouterr().out
