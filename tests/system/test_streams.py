@@ -424,3 +424,18 @@ def test_host_close_drains_and_ends_its_sockets(pair):
         with server.makefile("rb") as stream:
             assert len(stream.read()) == 200_000
         server.close()
+
+
+def test_transfer_to_oneself_over_the_largest_mtu(pair):
+    data = bytes(range(256)) * 2000
+
+    def serve(listener):
+        connection, _ = listener.accept()
+        with connection, connection.makefile("rb") as stream:
+            return stream.read()
+
+    with pair.a.create_server(("", 80)) as listener:
+        task = pair.a.spawn(serve, listener)
+        with pair.a.create_connection(("127.0.0.1", 80)) as client:
+            client.sendall(data)
+        assert task.join() == data

@@ -127,8 +127,8 @@ def _transmit_data(connection: Connection, now: float) -> bool:
     """Send ranges while windows and the queue below allow; True if it stopped for fairness."""
     sender = connection.sender
     for _ in range(4):
-        room = min(connection.path.room(connection.key), MAX_SUPER_SEGMENT)
-        limit = _burst_limit(connection, room)
+        room = connection.path.room(connection.key)
+        limit = _burst_limit(connection, min(room, MAX_SUPER_SEGMENT))
         transmission = sender.next_range(now, limit)
         if transmission is None:
             if not sender.queue and sender.timer_deadline is None and sender.needs_persist():
