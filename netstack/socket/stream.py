@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import io
 import socket as std
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from netstack.core.address import parse_address
 from netstack.core.errors import NetstackError
@@ -23,6 +22,7 @@ from netstack.socket.base import (
     System,
 )
 from netstack.socket.errno import os_error
+from netstack.socket.file import make_file
 from netstack.transport.tcp.state import State
 
 if TYPE_CHECKING:
@@ -402,30 +402,16 @@ class StreamSocket(SocketBase):
         encoding: str | None = None,
         errors: str | None = None,
         newline: str | None = None,
-    ) -> io.IOBase:
-        """Return a file over this socket; see ``socket.socket.makefile``."""
-        if not set(mode) <= {"r", "w", "b"}:
-            raise ValueError(f"invalid mode {mode!r} (only r, w, b allowed)")
-        reading, writing = "r" in mode or "w" not in mode, "w" in mode
-        raw = std.SocketIO(cast("std.socket", self), _raw_mode(reading, writing))
+    ) -> Any:
+        """Return a file over this socket; see ``socket.socket.makefile``.
+
+        Its type is ``Any``: what it can do depends on ``mode``, as with ``open``.
+        """
+        return make_file(self, mode, buffering, encoding=encoding, errors=errors, newline=newline)
+
+    def hold(self) -> None:
+        """Stay open until one more file is closed."""
         self._io_refs += 1
-        if buffering == 0:
-            if "b" not in mode:
-                raise ValueError("unbuffered streams must be binary")
-            return raw
-        size = io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering
-        buffered: Any
-        if reading and writing:
-            buffered = io.BufferedRWPair(raw, raw, size)
-        elif reading:
-            buffered = io.BufferedReader(raw, size)
-        else:
-            buffered = io.BufferedWriter(raw, size)
-        if "b" in mode:
-            return cast("io.IOBase", buffered)
-        text = io.TextIOWrapper(buffered, encoding, errors, newline)
-        text.mode = mode  # type: ignore[misc]
-        return text
 
     def _decref_socketios(self) -> None:
         """Told by a file of ``makefile`` that it was closed."""
@@ -433,9 +419,3 @@ class StreamSocket(SocketBase):
             self._io_refs -= 1
         if self._released and self._io_refs <= 0 and not self._closed:
             self._release()
-
-
-def _raw_mode(reading: bool, writing: bool) -> Literal["r", "w", "rw"]:
-    if reading:
-        return "rw" if writing else "r"
-    return "w"
