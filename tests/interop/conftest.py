@@ -65,12 +65,16 @@ _FIELDS = (
 _BAD = "0"  # tshark's checksum.status
 
 
-def dissect(pcap):
-    """Return tshark's word on each frame: a dict of its fields, each a list."""
+def dissect(pcap, without=()):
+    """Return tshark's word on each frame: a dict of its fields, each a list.
+
+    ``without`` are protocols that it need not look into.
+    """
     command = [_program("tshark"), "-n", "-r", str(pcap), "-T", "fields"]
     for protocol in ("ip", "tcp", "udp"):
         command += ["-o", f"{protocol}.check_checksum:TRUE"]
-    command += ["-o", "http.desegment_body:FALSE"]  # 200 MB in one tree is nobody's business
+    for protocol in without:
+        command += ["--disable-protocol", protocol]
     command += ["-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=|"]
     for field in _FIELDS:
         command += ["-e", field]
@@ -88,13 +92,13 @@ def dissect(pcap):
     return frames
 
 
-def judge(pcap, *, counters=None, mac=None, expected=()):
+def judge(pcap, *, counters=None, mac=None, expected=(), without=()):
     """Fail if tshark complains about ``pcap``; return what it remarked, and how often.
 
     ``expected`` maps what a remark begins with to the reason for which it is right here.
     ``counters`` are those of the host with the address ``mac``: they must count these frames.
     """
-    frames = dissect(pcap)
+    frames = dissect(pcap, without)
     assert frames, "nothing was recorded"
     allowed = (*ORDINARY, *expected)
     remarks = Counter()
@@ -118,7 +122,7 @@ def judge(pcap, *, counters=None, mac=None, expected=()):
     assert not complaints, f"{total} complaints about {pcap}:\n" + "\n".join(complaints[:20])
     if counters is not None:
         ours = sum(frame["eth.src"] == [mac] for frame in frames)
-        counted = counters["link.frames_sent"], counters["link.frames_received"]
+        counted = tuple(counters.get(f"link.frames_{way}", 0) for way in ("sent", "received"))
         assert counted == (ours, len(frames) - ours)
     return remarks
 
@@ -278,7 +282,7 @@ def site(tmp_path_factory):
             _daemon(
                 dns, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv",
                 "--no-hosts", "--user=root", f"--pid-file={at}/dnsmasq.pid", "--log-facility=-",
-                f"--local=/{DOMAIN}/", f"--addn-hosts={at}/hosts", "--local-ttl=60",
+                f"--local=/{DOMAIN}/", f"--listen-address={SERVER}", "--bind-interfaces", f"--addn-hosts={at}/hosts", "--local-ttl=60",
                 f"--host-record=www.{DOMAIN},{SERVER}", f"--cname=alias.{DOMAIN},www.{DOMAIN}",
                 f"--txt-record=text.{DOMAIN},interop",
             )
@@ -312,7 +316,7 @@ class Lan:
         self.pcap = at / "link.pcapng"
 
     @contextmanager
-    def host(self, *, expected=(), **options):
+    def host(self, *, expected=(), without=(), **options):
         """Hold a host on the TAP; afterwards its capture is judged."""
         host = netstack.tap(
             self.tap,
@@ -331,6 +335,7 @@ class Lan:
             counters=host.stack.counters(),
             mac=mac.hex(":"),
             expected=expected,
+            without=without,
         )
 
     @property
