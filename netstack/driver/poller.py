@@ -71,7 +71,9 @@ class Poller:
     def wake(self) -> None:
         """Make ``wake_fd`` readable; callable from anywhere, finalizers included."""
         descriptor = self.write_fd
-        if descriptor < 0:
+        # The collector may run our finalizer before that of another object of the same cycle,
+        # and the number may be somebody else's by then.
+        if descriptor < 0 or not self._owned:
             return
         try:
             os.write(descriptor, b"\x01\0\0\0\0\0\0\0")

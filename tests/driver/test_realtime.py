@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import sys
 import threading
 from time import monotonic
 
@@ -10,6 +12,7 @@ import pytest
 
 from netstack.core.errors import TimedOut
 from netstack.driver.base import PENDING
+from netstack.driver.realtime import RealTimeDriver
 
 
 def _in_wait(world, connection) -> bool:
@@ -374,3 +377,19 @@ def test_close_waits_for_what_is_queued(world):
     world.driver.close(5.0)
     drain.join(10)
     assert not drain.is_alive()
+
+
+def test_errand_of_a_finalizer_that_goes_with_the_driver_writes_to_no_descriptor(monkeypatch):
+    class Forgotten:
+        def __init__(self):
+            self.driver = RealTimeDriver()
+            self.driver.forgotten = self  # one cycle: the collector ends them together
+
+        def __del__(self):
+            self.driver.defer(lambda _now: None)
+
+    failures = []
+    monkeypatch.setattr(sys, "unraisablehook", failures.append)
+    Forgotten().driver.close(0)
+    gc.collect()
+    assert failures == []
