@@ -205,9 +205,8 @@ class SocketBase:
         option = self._known_options.get((level, optname))
         if option is None:
             raise os_error(errno.ENOPROTOOPT)
-        if option.name in self._options:
-            value = self._options[option.name]
-        else:
+        value = self._options.get(option.name)
+        if value is None:
             value = self._default(option)
         encoded = option.encode(value)
         if buflen and isinstance(encoded, int):
