@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from netstack import _ext
 from netstack._version import __version__
-from netstack.cli import dig, fetch, ping, serve
+from netstack.cli import bench, dig, fetch, ping, serve
 from netstack.cli.common import (
     FAILED,
     INTERRUPTED,
@@ -29,7 +29,7 @@ from netstack.core.errors import NetstackError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-COMMANDS = (fetch, dig, ping, serve)
+COMMANDS = (fetch, dig, ping, serve, bench)
 
 
 def version() -> str:

@@ -1,0 +1,160 @@
+"""The stack over a TAP device beside kernel to kernel over veth, in the same run.
+
+Three processes at any time: the peer (kernel servers, in a network namespace of its own), a
+client on kernel sockets in a second namespace, joined to the peer by veth, and a client on this
+stack, which opens a TAP in the peer's network. Both clients run the same code against the same
+servers, one after the other, each work in turn; who begins alternates from round to round. The
+stack gets a fresh process each round, since some speeds differ from start to start.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from netstack.bench.result import Result, Work, environment
+from netstack.bench.worlds import Child, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+SUBJECT, BASELINE = "netstack", "kernel"
+NOTES = (
+    "content: every octet of the bulk runs compared within the timed part, by the receiver",
+    "CPU: user and system time of the process; the kernel books what it does for a frame on "
+    "whoever it interrupts",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long each work takes, in seconds, and how many connections are idle."""
+
+    bulk: float = 2.0
+    exchange: float = 1.0
+    idle: float = 3.0
+    idle_connections: int = 1000
+
+
+DEFAULT_PLAN = Plan()
+
+
+class _Figures:
+    """Figures by work and contestant, one a round."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, str], list[float]] = {}
+
+    def add(self, work: str, contestant: str, figure: float) -> None:
+        self._of.setdefault((work, contestant), []).append(figure)
+
+    def last(self, work: str, contestant: str) -> float:
+        return self._of[work, contestant][-1]
+
+    def work(self, name: str, title: str, unit: str, *, higher_is_better: bool = True) -> Work:
+        return Work(
+            name,
+            title,
+            unit,
+            tuple(self._of[name, SUBJECT]),
+            tuple(self._of.get((name, BASELINE), ())),
+            higher_is_better,
+        )
+
+
+def run(rounds: int, tell: Callable[[str], None], *, plan: Plan = DEFAULT_PLAN) -> Result:
+    """Measure all works ``rounds`` times.
+
+    Raises: BenchError if it can't run here, or if content arrived wrong.
+    """
+    figures = _Figures()
+    described: Mapping[str, Any] = {}
+    with World() as world:
+        for number in range(1, rounds + 1):
+            stack = world.stack()
+            started = stack.call("start", started=stack.started)
+            described = stack.call("describe")
+            figures.add("start", SUBJECT, started["host"] * 1e3)
+            figures.add("start_process", SUBJECT, started["process"] * 1e3)
+            contestants = [(SUBJECT, stack), (BASELINE, world.kernel)]
+            if number % 2:
+                contestants.reverse()
+            for name in ("bulk_send", "bulk_receive"):
+                for contestant, child in contestants:
+                    _bulk(figures, world.peer, name, contestant, child, plan.bulk)
+                _progress(tell, figures, number, rounds, name, "MB/s")
+            for name in ("request_response", "connections"):
+                for contestant, child in contestants:
+                    _exchange(figures, world.peer, name, contestant, child, plan.exchange)
+                _progress(tell, figures, number, rounds, name, "/s")
+            _idle(figures, world.peer, stack, plan)
+            stack.call("close")
+            stack.close()
+        setup = dict(world.setup)
+    kernels = {"kernels": environment()["kernels"]}
+    contestants_setup = {SUBJECT: {**described, **kernels}, BASELINE: setup}
+    return Result(
+        "tap", rounds, SUBJECT, BASELINE, contestants_setup, _works(figures, plan), NOTES
+    )
+
+
+def _works(figures: _Figures, plan: Plan) -> list[Work]:
+    works = []
+    for name, title in (("bulk_send", "bulk send"), ("bulk_receive", "bulk receive")):
+        works.append(figures.work(name, title, "MB/s"))
+        for part, whose in (("cpu", "own CPU"), ("peer_cpu", "peer's CPU")):
+            works.append(
+                figures.work(f"{name}_{part}", f"{title}: {whose}", "s/GB", higher_is_better=False)
+            )
+    works.append(figures.work("request_response", "1-octet request and response", "1/s"))
+    works.append(figures.work("connections", "connect, 1 octet, close", "1/s"))
+    lower: tuple[tuple[str, str, str], ...] = (
+        ("start", "start to first octet answered", "ms"),
+        ("start_process", "the same with the interpreter's start", "ms"),
+        ("idle", f"{plan.idle_connections:,} idle connections", "% of a core"),
+    )
+    works.extend(figures.work(*each, higher_is_better=False) for each in lower)
+    return works
+
+
+def _bulk(
+    figures: _Figures, peer: Child, name: str, contestant: str, child: Child, seconds: float
+) -> None:
+    before = peer.call("cpu")
+    did = child.call("work", name=name, seconds=seconds)
+    peer_cpu = peer.call("cpu") - before
+    figures.add(name, contestant, did["octets"] / did["seconds"] / 1e6)
+    figures.add(f"{name}_cpu", contestant, did["cpu"] / did["octets"] * 1e9)
+    figures.add(f"{name}_peer_cpu", contestant, peer_cpu / did["octets"] * 1e9)
+
+
+def _exchange(
+    figures: _Figures, peer: Child, name: str, contestant: str, child: Child, seconds: float
+) -> None:
+    # One CPU for both sides: else the figure is that of waking up another one.
+    cpus = sorted(os.sched_getaffinity(0))
+    try:
+        for each in (peer, child):
+            each.call("pin", cpus=cpus[-1:])
+        did = child.call("work", name=name, seconds=seconds)
+    finally:
+        for each in (peer, child):
+            each.call("pin", cpus=cpus)
+    figures.add(name, contestant, did["count"] / did["seconds"])
+
+
+def _idle(figures: _Figures, peer: Child, stack: Child, plan: Plan) -> None:
+    stack.call("open_idle", count=plan.idle_connections)
+    did = stack.call("idle_share", seconds=plan.idle)
+    peer.call("release")
+    stack.call("close_idle")
+    figures.add("idle", SUBJECT, did["cpu"] / did["seconds"] * 100)
+
+
+def _progress(
+    tell: Callable[[str], None], figures: _Figures, number: int, rounds: int, name: str, unit: str
+) -> None:
+    ours, theirs = (figures.last(name, each) for each in (SUBJECT, BASELINE))
+    title = name.replace("_", " ")
+    tell(f"round {number}/{rounds}: {title}: {ours:,.0f} {unit}, kernel {theirs:,.0f} {unit}")

@@ -1,0 +1,224 @@
+"""A process of a benchmark, in a network namespace of its own: ``python -m ... ROLE [PID]``.
+
+Roles: ``peer`` (kernel servers, and the TAP's other end), ``kernel`` (client on kernel sockets,
+joined to the peer by veth), ``stack`` (client on this stack, over a TAP in the peer's network).
+Requests and replies are JSON lines on stdin and stdout; the end of stdin ends the process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from netstack.api import tap
+from netstack.bench import namespace, offloads, peer, work
+from netstack.bench.result import BenchError
+from netstack.core.config import Config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from netstack.host import Host
+
+VETH: Final = "bench-veth"
+TAP: Final = "bench-tap"
+# Networks for documentation, RFC 5737: the kernel's pair, and the stack's.
+KERNEL_PEER, KERNEL_CLIENT = "198.51.100.1", "198.51.100.2"
+STACK_PEER, STACK_CLIENT = "192.0.2.1", "192.0.2.2"
+MTU: Final = 1500
+
+
+def pin(cpus: list[int]) -> None:
+    """Let every thread of this process run on these CPUs only."""
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cpus)
+
+
+class Worker:
+    """What all roles answer to: each public method is a request."""
+
+    def cpu(self) -> float:
+        """Return the CPU seconds so far."""
+        return work.cpu()
+
+    def pin(self, cpus: list[int]) -> None:
+        """Run on these CPUs only."""
+        pin(cpus)
+
+
+class Peer(Worker):
+    """The kernel's servers."""
+
+    def __init__(self, _: int | None) -> None:
+        namespace.enter_new_network()
+        # What one run learned about a destination must not shape the next.
+        namespace.set_sysctl("ipv4.tcp_no_metrics_save", "1")
+        _raise_descriptor_limit()
+        self._servers = peer.Servers()
+
+    def join(self, process: int) -> None:
+        """Lay a veth pair to the network of another process."""
+        namespace.ip(
+            "link", "add", VETH, "mtu", str(MTU), "type", "veth",
+            "peer", "name", VETH, "mtu", str(MTU), "netns", str(process),
+        )  # fmt: skip
+        _configure(KERNEL_PEER)
+
+    def release(self) -> None:
+        """Close the idle connections."""
+        self._servers.release()
+
+
+class Client(Worker):
+    """What both contestants do; ``connect`` is what they differ in."""
+
+    def __init__(self) -> None:
+        self._idle: list[work.Stream] = []
+
+    def connect(self, port: int) -> work.Stream:
+        """Open a connection to the peer."""
+        raise NotImplementedError
+
+    def work(self, name: str, seconds: float) -> dict[str, float]:
+        """Do one of the works for that long; return its figures."""
+        works: Mapping[str, Callable[[work.Connect, float], dict[str, float]]] = {
+            "bulk_send": work.bulk_send,
+            "bulk_receive": work.bulk_receive,
+            "request_response": work.request_response,
+            "connections": work.connections,
+        }
+        return works[name](self.connect, seconds)
+
+    def open_idle(self, count: int) -> None:
+        """Open connections that stay idle."""
+        self._idle = work.open_idle(self.connect, count)
+
+    def idle_share(self, seconds: float) -> dict[str, float]:
+        """Return the CPU time used while nothing happens."""
+        return work.idle_share(seconds)
+
+    def close_idle(self) -> None:
+        """Close the idle connections."""
+        for stream in self._idle:
+            stream.close()
+        self._idle.clear()
+
+
+class Kernel(Client):
+    """A client on kernel sockets."""
+
+    def __init__(self, beside: int | None) -> None:
+        super().__init__()
+        namespace.enter_new_network(beside)
+        namespace.set_sysctl("ipv4.tcp_no_metrics_save", "1")
+
+    def configure(self) -> dict[str, Any]:
+        """Set this end of the veth pair up; return how it is set up."""
+        _configure(KERNEL_CLIENT)
+        with self.connect(peer.ECHO) as connection:
+            found = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16)
+        return {
+            "path": "veth between two network namespaces",
+            "congestion": found.rstrip(b"\0").decode(),
+            "offloads": offloads.of_interface(VETH),
+            "mtu": MTU,
+        }
+
+    def connect(self, port: int) -> socket.socket:
+        """Open a connection to the peer."""
+        connection = socket.socket()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, peer.CONGESTION.encode())
+        connection.settimeout(peer.PATIENCE_S)
+        connection.connect((KERNEL_PEER, port))
+        return connection
+
+
+class StackClient(Client):
+    """A client on this stack, over a TAP whose other end is in the peer's network."""
+
+    host: Host
+
+    def __init__(self, beside: int | None) -> None:
+        super().__init__()
+        if beside is None:
+            raise BenchError("the stack needs a peer")
+        namespace.join_network(beside)
+
+    def start(self, started: float) -> dict[str, float]:
+        """Make the host; return seconds until its first octet was answered.
+
+        ``started``: when this process was started, on the system's monotonic clock.
+        """
+        start = time.monotonic()
+        self.host = tap(
+            TAP, address=f"{STACK_CLIENT}/24", gateway=STACK_PEER, mtu=MTU, config=Config()
+        )
+        work.first_octet(self.connect)
+        now = time.monotonic()
+        return {"host": now - start, "process": now - started}
+
+    def describe(self) -> dict[str, Any]:
+        """Return how the stack is set up."""
+        device = next(each for each in self.host.stack.devices if each.name == TAP)
+        return {
+            "path": "TAP in the peer's network namespace",
+            "congestion": Config().tcp.congestion,
+            "offloads": offloads.of_device(device.capabilities),
+            "mtu": device.capabilities.mtu,
+        }
+
+    def connect(self, port: int) -> work.Stream:
+        """Open a connection to the peer."""
+        return self.host.create_connection((STACK_PEER, port), timeout=peer.PATIENCE_S)
+
+    def close(self) -> dict[str, int]:
+        """Close the host; return its counters."""
+        counters = dict(self.host.counters())
+        self.host.close()
+        return counters
+
+
+ROLES: Mapping[str, Callable[[int | None], Worker]] = {
+    "peer": Peer,
+    "kernel": Kernel,
+    "stack": StackClient,
+}
+
+
+def _configure(address: str) -> None:
+    namespace.ip("address", "add", f"{address}/24", "dev", VETH)
+    namespace.ip("link", "set", VETH, "up")
+
+
+def _raise_descriptor_limit() -> None:
+    import resource  # not everywhere
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _reply(**fields: Any) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+def main(arguments: list[str]) -> int:
+    """Serve requests until stdin ends."""
+    try:
+        worker = ROLES[arguments[0]](int(arguments[1]) if len(arguments) > 1 else None)
+        _reply(result=os.getpid())
+        for line in sys.stdin:
+            request = json.loads(line)
+            _reply(result=getattr(worker, request["call"])(**request["arguments"]))
+    except (BenchError, OSError) as error:
+        _reply(error=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

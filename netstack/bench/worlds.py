@@ -1,0 +1,125 @@
+"""The processes of a benchmark, seen from the one that conducts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Self
+
+import netstack
+from netstack.bench.result import BenchError
+
+PATIENCE_S = 120.0
+"""What a worker may take for one request, its own time limits included."""
+
+
+class Child:
+    """A worker process; ``call`` asks it something and waits for the answer.
+
+    Raises: BenchError with what the worker said when it failed.
+    """
+
+    def __init__(self, role: str, *arguments: int) -> None:
+        self.role = role
+        self.started = time.monotonic()
+        # The package may be used from its folder, without having been installed.
+        paths = [str(Path(netstack.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "netstack.bench.worker", role, *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            start_new_session=True,  # Ctrl-C is for the conductor, which ends its workers
+        )
+        try:
+            self._answer()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def call(self, method: str, /, **arguments: Any) -> Any:
+        """Return what the worker's method returns.
+
+        Raises: BenchError.
+        """
+        assert self._process.stdin is not None
+        request = json.dumps({"call": method, "arguments": arguments})
+        try:
+            self._process.stdin.write(request.encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise BenchError(f"the {self.role} process has ended") from None
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], PATIENCE_S)[0]:
+            raise BenchError(f"the {self.role} process does not answer")
+        line = self._process.stdout.readline()
+        if not line:
+            raise BenchError(f"the {self.role} process has ended")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise BenchError(str(answer["error"]))
+        return answer["result"]
+
+    def close(self) -> None:
+        """End the process; idempotent."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        try:
+            self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class World:
+    """A peer, a kernel client joined to it by veth, and stacks over a TAP; a context manager.
+
+    Raises: BenchError if there can be none here.
+    """
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.peer = self._child("peer")
+            self.kernel = self._child("kernel", self.peer.pid)
+            self.peer.call("join", process=self.kernel.pid)
+            self.setup: dict[str, Any] = self.kernel.call("configure")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self.close()
+
+    def stack(self) -> Child:
+        """Return a new process for this stack; its host is not made yet."""
+        return self._child("stack", self.peer.pid)
+
+    def _child(self, role: str, *arguments: int) -> Child:
+        child = Child(role, *arguments)
+        self._children.append(child)
+        return child
+
+    def close(self) -> None:
+        """End all processes; their namespaces and devices go with them."""
+        while self._children:
+            self._children.pop().close()
