@@ -59,6 +59,7 @@ class TimerQueue:
         if timer.deadline is not None:
             timer.deadline = None
             self._armed.pop(timer, None)
+            self._sweep()
 
     def rebuild(self) -> None:
         """Derive the heap from the armed timers: an exception may have hit between two lines."""
@@ -74,6 +75,11 @@ class TimerQueue:
         timer.queued = deadline
         self._serial += 1
         heappush(self._heap, (deadline, self._serial, timer))
+        self._sweep()
+
+    def _sweep(self) -> None:
+        # Also after disarming: what a stale entry would keep alive is its owner, such as a
+        # connection that is over, until a deadline that may be far.
         if len(self._heap) > 64 and len(self._heap) > 4 * len(self._armed):
             self._compact()
 
@@ -89,7 +95,7 @@ class TimerQueue:
             else:
                 kept.append(entry)
         heapify(kept)
-        self._heap = kept
+        self._heap[:] = kept  # in place: `next_deadline` is at work on this very list
 
     def next_deadline(self) -> float | None:
         """Return the earliest deadline, or None; exact, and never later than needed."""
@@ -135,6 +141,7 @@ class TimerQueue:
             self._armed.pop(timer, None)
             fired += 1
             timer.callback(now)
+        self._sweep()
         return fired
 
     def only_housekeeping(self) -> bool:

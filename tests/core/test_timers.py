@@ -1,5 +1,8 @@
 """Timers move cheaply and fire exactly; events keep their order."""
 
+import gc
+import weakref
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +51,39 @@ def test_disarmed_timer_does_not_fire(queue, fired):
     assert queue.armed == 0
     assert queue.next_deadline() is None
     assert queue.run_due(2.0) == 0
+
+
+def test_disarmed_timers_do_not_keep_their_owners_alive(queue):
+    class Owner:
+        def __init__(self):
+            self.timer = Timer(self.on_timer)
+
+        def on_timer(self, now):
+            pass
+
+    owners = [Owner() for _ in range(1000)]
+    for owner in owners:
+        queue.arm(owner.timer, 900.0)
+    alive = [weakref.ref(owner) for owner in owners]
+    for owner in owners:
+        queue.disarm(owner.timer)
+    del owners, owner
+    gc.collect()
+    assert sum(reference() is not None for reference in alive) <= 64
+
+
+def test_deadline_is_exact_while_stale_entries_are_swept(queue):
+    first, second, *others = [Timer(lambda now: None) for _ in range(102)]
+    for timer, deadline in ((first, 1.0), (second, 2.0)):
+        queue.arm(timer, deadline)
+    for timer in others:
+        queue.arm(timer, 20.0)
+    queue.arm(first, 10.0)
+    queue.arm(second, 3.0)
+    for timer in others:
+        queue.disarm(timer)
+    assert queue.next_deadline() == 3.0
+    assert queue.run_due(3.0) == 1
 
 
 def test_timer_disarmed_by_an_earlier_callback_of_the_round_does_not_fire(queue, fired):
