@@ -68,7 +68,7 @@ class Tcp:
         self._local_ports: dict[int, int] = {}  # local port -> connections that use it
         self._dirty: deque[Connection] = deque()
         self._no_room: list[Connection] = []
-        self._time_wait: deque[Connection] = deque()
+        self._time_wait: dict[Connection, None] = {}  # in order of entering
         internet.register(PROTOCOL_TCP, self.receive_packet, self.receive_error)
 
     def enter(self, now: float) -> None:
@@ -153,6 +153,7 @@ class Tcp:
     def forget(self, connection: Connection) -> None:
         """The connection is CLOSED: nothing finds it any more."""
         self.context.timers.disarm(connection.timer)
+        self._time_wait.pop(connection, None)
         if self.connections.get(connection.key) is not connection:
             return
         del self.connections[connection.key]
@@ -166,14 +167,10 @@ class Tcp:
     def on_time_wait(self, connection: Connection) -> None:
         """Bound the memory of TIME-WAIT: the oldest goes when there are too many."""
         waiting = self._time_wait
-        waiting.append(connection)
-        while waiting and (
-            waiting[0].state is not State.TIME_WAIT or len(waiting) > self.config.max_time_wait
-        ):
-            oldest = waiting.popleft()
-            if oldest.state is State.TIME_WAIT:
-                self.context.count("tcp.time_wait_overflow")
-                oldest.finish(None)
+        waiting[connection] = None
+        if len(waiting) > self.config.max_time_wait:
+            self.context.count("tcp.time_wait_overflow")
+            next(iter(waiting)).finish(None)
 
     # ---- arrival ---------------------------------------------------------------------------
 

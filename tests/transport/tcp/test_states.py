@@ -1,5 +1,8 @@
 """The connection's life along figure 5 of RFC 9293."""
 
+import gc
+import weakref
+
 import pytest
 
 from netstack.core.errors import Refused, Reset
@@ -76,6 +79,17 @@ def test_time_wait_ends_after_two_msl(peer):
     peer.advance(2)
     assert peer.state == "CLOSED"
     assert not peer.stack.tcp.connections
+
+
+def test_connection_whose_time_wait_is_over_is_kept_by_nobody(peer):
+    peer.time_wait()
+    alive = weakref.ref(peer.connection)
+    peer.connection = None
+    peer.events()
+    peer.advance(2 * peer.config.msl + 1)
+    peer.events()
+    gc.collect()
+    assert alive() is None
 
 
 def test_repeated_fin_in_time_wait_is_acknowledged_and_restarts_the_wait(peer):
