@@ -7,6 +7,7 @@ and marks the connection dirty; segments leave at the next poll.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from netstack.core.errors import Aborted, LocalProtocolError, NetstackError, Reset, TimedOut
@@ -267,16 +268,19 @@ class Connection:
         if self.orphan:
             return
         self._trace_call("close", self.sent, self.sent)
+        self.tcp.current = self  # nobody could close it again if a cut left it half closed
         self.orphan = True
         buffer = self.receiver.buffer
         unread = buffer is not None and buffer.length > 0
         if (unread or self.linger == 0) and self.state is not State.CLOSED:
             self.abort(now)
+            self.tcp.current = None
             return
         self.shutdown_write(now)
         if self.state is State.FIN_WAIT_2:
             self.start_idle_timer(self.tcp.config.fin_wait_2_timeout)
         self.tcp.mark_dirty(self)
+        self.tcp.current = None
 
     def abort(self, now: float) -> None:
         """Reset the connection: queued octets are lost, the peer is told (RFC 9293 3.10.5)."""
@@ -289,7 +293,10 @@ class Connection:
         self.finish(Reset("the connection was aborted here"))
 
     def break_off(self, error: BaseException | None) -> None:
-        """Drop the connection after an internal error; the peer is reset when it next sends."""
+        """Drop the connection after an internal error, and tell the peer, who may only listen."""
+        # Its fields may be half changed. A reset with a wrong number is challenged (RFC 5961 3).
+        with suppress(Exception):
+            output.send_reset(self)
         self.finish(Aborted(f"an internal error ended the connection: {error!r}"))
 
     # ---- options ---------------------------------------------------------------------------

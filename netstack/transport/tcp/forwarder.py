@@ -45,7 +45,9 @@ class Incoming:
         segment, self._segment = self._segment, None
         if segment is None or self._key in self._tcp.connections:
             return None
-        return self._tcp.open_passive(self._source, self._destination, self._key, segment)
+        connection = self._tcp.open_passive(self._source, self._destination, self._key, segment)
+        self._tcp.current = None
+        return connection
 
     def reject(self, now: float) -> None:
         """Answer with RST."""

@@ -104,12 +104,13 @@ class Tcp:
         if key in self.connections:
             raise Unreachable(f"{source}:{local_port} to {address}:{port} exists", EADDRINUSE)
         iss = self.isn.isn(key, self.context.now)
-        connection = Connection(self, key, (source, local_port), remote, path, iss)
+        connection = self.current = Connection(self, key, (source, local_port), remote, path, iss)
         connection.sender.last_progress = self.context.now
         self._add(connection)
         connection.set_state(State.SYN_SENT)
         self.mark_dirty(connection)
         self.context.count("tcp.active_opens")
+        self.current = None
         return connection
 
     def _port_taken(self, port: int, tail: bytes) -> bool:
@@ -199,10 +200,12 @@ class Tcp:
             self._trace_received(packet, key, segment)
         if connection is None:
             self._receive_unknown(packet, key, segment)
+            self.current = None
             return
         if connection.state is State.TIME_WAIT and self._reopens(connection, segment):
             connection.finish(None)
             self._receive_unknown(packet, key, segment)
+            self.current = None
             return
         self.current = connection
         arrival.receive_segment(connection, segment, context.now)
@@ -290,7 +293,8 @@ class Tcp:
             context.drop("tcp.no_route_back", segment.segments)
             return None
         iss = self.isn.isn(key, context.now)
-        connection = Connection(self, key, local, remote, path, iss)
+        # Until its listener knows it, a cut must not leave a connection that nobody owns.
+        connection = self.current = Connection(self, key, local, remote, path, iss)
         connection.sender.last_progress = context.now
         self._add(connection)
         connection.set_state(State.SYN_RECEIVED)
