@@ -15,6 +15,7 @@ from netstack.core.seqnum import MASK, diff, unwrap
 from netstack.core.trace import Reason
 from netstack.transport.tcp import output
 from netstack.transport.tcp.connection import PAWS_IDLE
+from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE
 from netstack.transport.tcp.state import CAN_RECEIVE_TEXT, State
 from netstack.wire.tcp import ACK, FIN, RST, SYN
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from netstack.transport.tcp.connection import Connection
     from netstack.wire.tcp import Segment
 
-MAX_WINDOW_SCALE = 14  # RFC 7323 2.3
 CONFIRM_INTERVAL = 1.0  # seconds between hints to the neighbour cache
 
 
@@ -46,11 +46,11 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
     if not flags & ACK:
         connection.tcp.context.drop("tcp.no_ack", segment.segments)
         return
-    connection.last_heard = now
     if connection.idle_deadline is not None:
         connection.restart_keepalive()
     if not _check_ack(connection, segment, seq, now):
         return
+    _note_timestamp(connection, segment, seq, now)
     if segment.length:
         _take_text(connection, segment, seq, now)
     if flags & FIN:
@@ -87,7 +87,7 @@ def _receive_in_syn_sent(connection: Connection, segment: Segment, now: float) -
         return
     sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
     sender.snd_wl1, sender.snd_wl2 = unwrap(segment.seq, connection.receiver.rcv_nxt), ack
-    sender.on_window(segment.window, opened_from_zero=False)
+    sender.on_window(segment.window, grew=False)
     connection.establish()
     connection.set_ack(Reason.ACK_HANDSHAKE)
     if segment.length:
@@ -133,7 +133,7 @@ def take_syn(connection: Connection, segment: Segment, now: float) -> None:
     sender.congestion.cwnd = min(initial * sender.mss, max(2 * sender.mss, 14_600))
     # No window scale applies to the SYN's own window field (RFC 7323 2.2).
     sender.snd_wl1 = receiver.irs
-    sender.on_window(segment.window, opened_from_zero=False)
+    sender.on_window(segment.window, grew=False)
 
 
 def resend_syn(connection: Connection) -> None:
@@ -158,18 +158,30 @@ def _check_sequence(connection: Connection, segment: Segment, seq: int, now: flo
     length = segment.length + bool(flags & SYN) + bool(flags & FIN)
     offset = seq - receiver.rcv_nxt
     if length == 0:
-        acceptable = 0 <= offset <= window
+        acceptable = 0 <= offset < window + (0 if window and flags & RST else 1)
     elif window == 0:
         acceptable = False
     else:
         acceptable = offset < window and offset + length > 0
     if acceptable:
-        if connection.ts_on and segment.ts_val is not None and seq <= receiver.last_ack_sent:
-            # RFC 7323 4.3 (3): only a segment that spans the last ACK moves TS.Recent.
-            connection.ts_recent = segment.ts_val
-            connection.ts_recent_at = now
         return True
     return _on_unacceptable(connection, segment, seq, now, zero_window=window == 0)
+
+
+def _note_timestamp(connection: Connection, segment: Segment, seq: int, now: float) -> None:
+    """RFC 7323 4.3 (3): only a segment that spans the last ACK moves TS.Recent.
+
+    After the ACK was found good, which a blind attacker's is not (RFC 5961 5.2): a value from
+    the far future would have PAWS drop all that follows.
+    """
+    if (
+        connection.ts_on
+        and segment.ts_val is not None
+        and seq <= connection.receiver.last_ack_sent
+        and diff(segment.ts_val, connection.ts_recent) >= 0
+    ):
+        connection.ts_recent = segment.ts_val
+        connection.ts_recent_at = now
 
 
 def _check_timestamp(connection: Connection, segment: Segment, now: float) -> bool:
@@ -338,7 +350,7 @@ def _check_ack_of_syn(
         return False
     sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
     sender.snd_wl1, sender.snd_wl2 = seq, ack
-    sender.on_window(segment.window << sender.shift, opened_from_zero=False)
+    sender.on_window(segment.window << sender.shift, grew=False)
     connection.establish()
     connection.tcp.mark_dirty(connection)
     return True
@@ -367,10 +379,11 @@ def _update_window(
         return
     before = sender.snd_wnd
     sender.snd_wl1, sender.snd_wl2 = seq, ack
-    if window == 0 or sender.persist:
-        # RFC 9293 3.8.6.1 (MUST-37): an answered probe is progress, however long it goes on.
+    if (window == 0 or sender.persist) and not connection.orphan:
+        # RFC 9293 3.8.6.1 (MUST-37): an answered probe is progress, however long it goes on;
+        # but what its user has closed may be ended (RFC 6429 4).
         sender.last_progress = now
-    sender.on_window(window, opened_from_zero=window > before)
+    sender.on_window(window, grew=window > before)
     if window != before:
         connection.tcp.mark_dirty(connection)
 
@@ -382,7 +395,6 @@ def _after_our_fin(connection: Connection) -> bool:
     state = connection.state
     if state is State.FIN_WAIT_1:
         connection.set_state(State.FIN_WAIT_2)
-        connection.idle_deadline = None
         if connection.orphan:
             connection.start_idle_timer(connection.tcp.config.fin_wait_2_timeout)
     elif state is State.CLOSING:

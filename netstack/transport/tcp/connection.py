@@ -51,12 +51,10 @@ class Connection:
         "keepalive",
         "keepalive_probes_sent",
         "key",
-        "last_heard",
         "linger",
         "listener",
         "local_address",
         "local_port",
-        "mss_limit",
         "orphan",
         "path",
         "peer_mss",
@@ -97,7 +95,6 @@ class Connection:
         self.path = path
         self.state = State.CLOSED
         self.peer_mss = 536  # RFC 9293 3.7.1, until its SYN says more
-        self.mss_limit = 65_535
         self.ts_on = False
         self.ts_offset = tcp.isn.timestamp_offset(local[0].packed, remote[0].packed)
         self.ts_recent = 0
@@ -108,8 +105,7 @@ class Connection:
         self.sender = Sender(iss, config, congestion, rtt)
         self.receiver = Receiver(config.receive_buffer)
         if config.window_scaling:
-            while config.receive_buffer >> self.receiver.shift > 0xFFFF:
-                self.receiver.shift += 1
+            self.receiver.choose_shift()
         self.listener: Listener | None = None  # where a passive open came from
         self.error: NetstackError | None = None
         self._error_told = False
@@ -127,7 +123,6 @@ class Connection:
         self.idle_deadline: float | None = None  # keepalive, FIN-WAIT-2, TIME-WAIT
         self.confirmed_at = 0.0  # when the link layer was last told of progress
         self.challenge_deadline = 0.0  # no challenge ACK before
-        self.last_heard = tcp.context.now
         self.dirty = False
         self._was_full = False
 
@@ -167,13 +162,13 @@ class Connection:
     def writable(self) -> bool:
         """Whether ``send`` would take octets, or raise."""
         if self.state in (State.ESTABLISHED, State.CLOSE_WAIT) and not self.sender.fin_queued:
-            return self.sender.room() >= min(self.sender.buffer_size // 3, 2048)
+            return self.sender.room() >= max(min(self.sender.buffer_size // 3, 2048), 1)
         return self.state is not State.SYN_SENT and self.state is not State.SYN_RECEIVED
 
     @property
     def sent(self) -> int:
         """Octets that the application has handed over so far."""
-        return self.sender.buffer.end if self.sender.buffer is not None else 0
+        return self.sender.taken
 
     @property
     def received(self) -> int:
@@ -186,9 +181,8 @@ class Connection:
     @property
     def queued(self) -> int:
         """Octets in both buffers: not yet acknowledged, and not yet taken."""
-        sender, receiver = self.sender, self.receiver
-        waiting = sender.data_end - max(sender.snd_una, sender.iss + 1)
-        return max(waiting, 0) + (receiver.buffer.length if receiver.buffer is not None else 0)
+        sent, received = self.sender.buffer, self.receiver.buffer
+        return (len(sent) if sent is not None else 0) + (received.length if received else 0)
 
     # ---- the user's calls ------------------------------------------------------------------
 
@@ -268,11 +262,15 @@ class Connection:
         if self.orphan:
             return
         self._trace_call("close", self.sent, self.sent)
+        if self.closed:
+            self.orphan = True
+            self.receiver.buffer = None  # TIME-WAIT goes on, for what the network still holds
+            return
         self.tcp.current = self  # nobody could close it again if a cut left it half closed
         self.orphan = True
         buffer = self.receiver.buffer
         unread = buffer is not None and buffer.length > 0
-        if (unread or self.linger == 0) and self.state is not State.CLOSED:
+        if unread or self.linger == 0:
             self.abort(now)
             self.tcp.current = None
             return
@@ -376,7 +374,7 @@ class Connection:
         """The handshake is done (RFC 9293 3.10.7.3-4)."""
         self.set_state(State.ESTABLISHED)
         if self.sender.retransmitted_segments:
-            self.sender.rtt.after_lost_syn()
+            self._after_lost_syn()
         self.restart_keepalive()
         if self.listener is not None:
             self.listener.on_established(self)
@@ -386,12 +384,20 @@ class Connection:
         if self.sender.fin_queued:
             self.set_state(State.FIN_WAIT_1)
 
+    def _after_lost_syn(self) -> None:
+        """Data starts afresh, with a longer timeout (RFC 6298 5.7).
+
+        RFC 6928 2: one lost SYN proves nothing, two are taken for congestion.
+        """
+        config, sender = self.tcp.config, self.sender
+        sender.rtt.after_lost_syn()
+        initial = config.initial_window if sender.retransmitted_segments == 1 else 1
+        sender.congestion = make(config.congestion, sender.mss, initial)
+
     def enter_time_wait(self) -> None:
         """Stay for 2 MSL, to catch what the network still holds (RFC 9293 3.6.1)."""
         self.set_state(State.TIME_WAIT)
-        self.sender.queue.clear()
-        self.sender.buffer = None
-        self.sender.timer_deadline = None
+        self.sender.discard()
         self.receiver.out_of_order = None
         self.start_idle_timer(2 * self.tcp.config.msl)
         self.tcp.on_time_wait(self)
@@ -406,8 +412,7 @@ class Connection:
             self.set_state(State.CLOSED)
         self.error = self.error or error
         self.tcp.forget(self)
-        self.sender.queue.clear()
-        self.sender.buffer = None
+        self.sender.discard()
         self.receiver.out_of_order = None
         if self.listener is not None:
             self.listener.on_gone(self)
@@ -464,6 +469,8 @@ class Connection:
 
     def update_timer(self) -> None:
         """Arm the one timer for the earliest deadline."""
+        if self.state is State.CLOSED:
+            return
         deadline = self.sender.timer_deadline
         other = self.receiver.ack_deadline
         if other is not None and (deadline is None or other < deadline):
@@ -491,8 +498,7 @@ class Connection:
         if self.idle_deadline is not None and self.idle_deadline <= now:
             self.idle_deadline = None
             self._on_idle_timer(now)
-        if self.state is not State.CLOSED:
-            self.update_timer()
+        self.update_timer()
         self.tcp.current = None
 
     def _on_retransmission_timer(self, now: float) -> None:
@@ -506,9 +512,13 @@ class Connection:
         if sender.persist or (not sender.queue and sender.needs_persist()):
             self.tcp.context.count("tcp.persist_timer")
             sender.rtt.back_off()
+            sender.persist = True
+            sender.restart_timer(now)
             output.send_probe(self, now)
             return
-        if not sender.queue:
+        if not sender.queue:  # nothing could leave: see Sender.wait
+            sender.rtt.back_off()
+            sender.restart_timer(now)
             return
         self.tcp.context.count("tcp.retransmission_timer")
         sender.on_timeout(now)
@@ -539,14 +549,15 @@ class Connection:
         if self.keepalive is None:
             return
         _, interval, probes = self.keepalive
+        self.idle_deadline = now + interval
+        if self.sender.timer_deadline is not None:
+            return  # retransmissions or window probes ask the peer already, and R2 bounds them
         if self.keepalive_probes_sent >= probes:
             output.send_reset(self)
             self.finish(TimedOut(f"no answer from {self.remote_address} to keep-alive probes"))
             return
         self.keepalive_probes_sent += 1
-        self.idle_deadline = now + interval
-        if self.sender.snd_una == self.sender.snd_nxt:
-            output.send_keepalive(self)
+        output.send_keepalive(self)
 
     def _trace_call(self, call: str, start: int, end: int) -> None:
         context = self.tcp.context

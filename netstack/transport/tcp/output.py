@@ -42,10 +42,10 @@ def mss_of(connection: Connection) -> int:
     path = connection.path
     available = path.mtu - path.header_size - HEADER_LENGTH
     peer = max(connection.peer_mss, connection.tcp.config.min_mss)
-    mss = min(available, peer, connection.mss_limit)
+    mss = min(available, peer)
     if connection.ts_on:
         mss -= TIMESTAMPS_LENGTH
-    return max(mss, connection.tcp.config.min_mss - TIMESTAMPS_LENGTH)
+    return mss  # positive: an MTU is 68 octets at least (RFC 791 3.2), and so is the floor
 
 
 def advertised_mss(connection: Connection) -> int:
@@ -84,7 +84,7 @@ def transmit_due(connection: Connection, now: float) -> bool:
     if state is State.CLOSED:
         return False
     if not refresh_path(connection, now):
-        # Without a route nothing leaves; the timer keeps counting towards giving up.
+        connection.sender.wait(now)
         connection.update_timer()
         return False
     more = False
@@ -132,12 +132,11 @@ def _transmit_data(connection: Connection, now: float) -> bool:
         transmission = sender.next_range(now, limit)
         if transmission is None:
             if not sender.queue and sender.timer_deadline is None and sender.needs_persist():
-                sender.persist = True
-                sender.timer_kind = "persist"
-                sender.timer_deadline = now + sender.rtt.timeout()
+                sender.start_persist(now)
             return False
         if room < min(transmission.end - transmission.start, sender.mss):
             connection.tcp.wait_for_room(connection)
+            sender.wait(now)
             return False
         _send_range(connection, transmission, now)
     return True
@@ -205,7 +204,6 @@ def send_probe(connection: Connection, now: float) -> None:
     if not refresh_path(connection, now):
         return
     sender = connection.sender
-    sender.persist = True
     _send_range(connection, sender.probe(), now)
 
 

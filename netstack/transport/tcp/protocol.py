@@ -154,6 +154,7 @@ class Tcp:
     def forget(self, connection: Connection) -> None:
         """The connection is CLOSED: nothing finds it any more."""
         self.context.timers.disarm(connection.timer)
+        connection.timer.callback = _never  # breaks the cycle of connection and timer
         self._time_wait.pop(connection, None)
         if self.connections.get(connection.key) is not connection:
             return
@@ -439,6 +440,10 @@ class Tcp:
                 sender.rtt.srtt, sender.rtt.timeout(),
             )
         )  # fmt: skip
+
+
+def _never(now: float) -> None:
+    """Do what is left to do on the timer of a connection that is CLOSED: nothing."""
 
 
 def _error_of(error: NetworkError, connection: Connection) -> NetstackError:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ACK_AT_LEAST_EVERY = 65_536  # octets
+MAX_WINDOW_SCALE = 14  # RFC 7323 2.3
 
 
 class Receiver:
@@ -66,6 +67,11 @@ class Receiver:
 
     # ---- window ----------------------------------------------------------------------------
 
+    def choose_shift(self) -> None:
+        """Choose the window scale that the buffer needs (RFC 7323 2.2)."""
+        while self.buffer_size >> self.shift > 0xFFFF and self.shift < MAX_WINDOW_SCALE:
+            self.shift += 1
+
     def free(self) -> int:
         """Return the octets of buffer that nothing occupies."""
         used = self.buffer.length if self.buffer is not None else 0
@@ -93,7 +99,8 @@ class Receiver:
 
         Two segments, or half the buffer: what a sender with silly-window avoidance waits for.
         """
-        gain = self.free() - (self.rcv_adv - self.rcv_nxt)
+        # What the scale cannot tell the peer is no news.
+        gain = min(self.free(), 0xFFFF << self.shift) - (self.rcv_adv - self.rcv_nxt)
         return gain >= min(self.buffer_size // 2, 2 * self.mss) and (
             self.rcv_adv - self.rcv_nxt < self.buffer_size // 2
         )
@@ -122,6 +129,10 @@ class Receiver:
             queue.insert(start, pieces)
             pieces = queue.take(start)
             end = start + sum(map(len, pieces))
+            if self.fin_seq is not None and end > self.fin_seq:
+                # It came before the FIN that says that it cannot be.
+                end = self.fin_seq
+                pieces = _cut(pieces, 0, end - start)
             if not queue:
                 self.out_of_order = None
         self.buffer.append(pieces)

@@ -99,6 +99,7 @@ class Sender:
         "snd_wl1",
         "snd_wl2",
         "snd_wnd",
+        "taken",
         "timer_deadline",
         "timer_kind",
         "timeouts",
@@ -120,6 +121,7 @@ class Sender:
         self.congestion = congestion
         self.rtt = rtt
         self.buffer: SendBuffer | None = None
+        self.taken = 0  # octets that the application has handed over
         self.buffer_size = config.send_buffer
         self.queue: deque[SentRange] = deque()
         self.lost_octets = 0
@@ -144,7 +146,7 @@ class Sender:
     @property
     def data_end(self) -> int:
         """Sequence number one past the last queued octet."""
-        return self.iss + 1 + (self.buffer.end if self.buffer is not None else 0)
+        return self.iss + 1 + self.taken
 
     @property
     def end(self) -> int:
@@ -173,6 +175,7 @@ class Sender:
             if self.buffer is None:
                 self.buffer = SendBuffer()
             self.buffer.append(data, length)
+            self.taken += length
         return length
 
     # ---- what may be sent ------------------------------------------------------------------
@@ -289,8 +292,10 @@ class Sender:
                 self.small_end = end
         else:
             self._on_resent(sent, end, now)
+        if transmission.reason is not Reason.PROBE:
+            self.persist = False
         if self.timer_kind != "rto" or self.timer_deadline is None:
-            self._start_timer(now)
+            self.restart_timer(now)
 
     def _on_resent(self, sent: SentRange, end: int, now: float) -> None:
         if end < sent.end:
@@ -303,9 +308,31 @@ class Sender:
         sent.transmissions += 1
         self.retransmitted_segments += -(-(sent.end - sent.start) // self.mss)
 
-    def _start_timer(self, now: float) -> None:
+    def restart_timer(self, now: float) -> None:
+        """Let the timer run for one timeout, as it stands, from ``now`` on."""
         self.timer_kind = "persist" if self.persist else "rto"
         self.timer_deadline = now + self.rtt.timeout()
+
+    def start_persist(self, now: float) -> None:
+        """Data waits for the window alone: probe it from one timeout on (RFC 9293 3.8.6.1)."""
+        self.persist = True
+        self.last_progress = now  # nothing was owed before: R2 counts from here
+        self.restart_timer(now)
+
+    def wait(self, now: float) -> None:
+        """Nothing can leave, for want of a route or of room below: try again, not forever."""
+        if self.timer_deadline is None and (self.queue or self.end > self.snd_nxt):
+            if not self.queue:
+                self.last_progress = now
+            self.restart_timer(now)
+
+    def discard(self) -> None:
+        """Forget what is queued and in flight: nothing is sent any more."""
+        self.queue.clear()
+        self.lost_octets = 0
+        self.buffer = None
+        self.persist = False
+        self.timer_deadline = None
 
     # ---- what came back --------------------------------------------------------------------
 
@@ -334,13 +361,18 @@ class Sender:
         self.persist = False
         self.timer_deadline = None
         if self.queue:
-            self._start_timer(now)  # RFC 6298 5.3
+            self.restart_timer(now)  # RFC 6298 5.3
         return Acknowledged(octets, rtt)
 
     def _remove_acknowledged(self, ack: int, now: float) -> float | None:
-        """Drop ranges up to ``ack``; return the RTT of the last one sent only once (Karn)."""
+        """Drop ranges up to ``ack``; return the RTT of the last one, if each was sent once.
+
+        Karn: lost means sent again or about to be, which makes the acknowledgment ambiguous;
+        and what came behind a hole waited for it to be filled.
+        """
         queue = self.queue
         rtt = None
+        ambiguous = False
         while queue and queue[0].start < ack:
             sent = queue[0]
             if sent.lost:
@@ -348,10 +380,10 @@ class Sender:
             if sent.end > ack:
                 sent.start = ack
                 break
-            # Lost means sent again or about to be: its acknowledgment is ambiguous.
-            rtt = now - sent.sent_at if sent.transmissions == 1 and not sent.lost else None
+            ambiguous = ambiguous or sent.transmissions > 1 or sent.lost
+            rtt = now - sent.sent_at
             queue.popleft()
-        return rtt
+        return None if ambiguous else rtt
 
     def _on_ack_in_recovery(self, ack: int, octets: int, now: float) -> None:
         if ack >= self.recover:  # full acknowledgment, RFC 6582 3.2 step 3
@@ -390,7 +422,7 @@ class Sender:
         self.inflation = DUPLICATE_ACK_THRESHOLD * self.mss
         self._recovery_reason = Reason.FAST_RETRANSMIT
         self._mark_first_lost()
-        self._start_timer(now)
+        self.restart_timer(now)
 
     def _mark_first_lost(self) -> None:
         """Mark the first wire segment in flight lost; split only at multiples of its size."""
@@ -429,17 +461,22 @@ class Sender:
         self.duplicate_acks = 0
         self.inflation = 0
         self.recover = self.snd_nxt  # RFC 6582 3.2 step 6
-        self.lost_octets = 0
+        self._mark_all_lost()
+        self.restart_timer(now)  # also if nothing can leave now
+
+    def _mark_all_lost(self) -> None:
         for sent in self.queue:
             sent.lost = True
-            self.lost_octets += sent.end - sent.start
-        self.timer_deadline = None
+        self.lost_octets = self.snd_nxt - self.snd_una
 
-    def on_window(self, window: int, opened_from_zero: bool) -> None:
-        """The peer advertises ``window`` octets from SND.UNA on."""
+    def on_window(self, window: int, *, grew: bool) -> None:
+        """The peer advertises ``window`` octets from SND.UNA on; ``grew``: more than before."""
+        closed = self.snd_wnd == 0
         self.snd_wnd = window
         self.max_window = max(self.max_window, window)
-        if opened_from_zero and self.persist:
+        if not grew:
+            return
+        if self.persist:
             # The probe's octet may have been refused: it goes again with what follows.
             self.persist = False
             self.timer_deadline = None
@@ -448,3 +485,8 @@ class Sender:
             self.lost_octets = 0
             self.snd_nxt = self.snd_una
             self.small_end = self.snd_una
+        elif closed and self.timeouts:
+            # The closed window, not the network, refused what was repeated: it goes now.
+            self.timeouts = 0
+            self.rtt.backoff = 0
+            self._mark_all_lost()
