@@ -62,11 +62,11 @@ class Ends:
         return self.drivers[side].wait(connection, condition, timeout)
 
     def send_all(self, side, connection, data):
-        sent = 0
+        sent, whole = 0, memoryview(data)
 
         def condition(now):
             nonlocal sent
-            sent += connection.send(data[sent:], now)
+            sent += connection.send(whole[sent:], now)
             return True if sent == len(data) else PENDING
 
         self.drivers[side].wait(connection, condition, 30.0)
