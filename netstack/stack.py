@@ -195,7 +195,9 @@ class Stack:
             return
         for frame in burst:
             frame.received_at = self.context.now
-        self._guarded(self._receive_burst, interface, burst)
+        done = self._guarded(self._receive_burst, interface, burst)
+        while not done:  # each failure took at least one frame with it
+            done = self._guarded(interface.receive_rest)
 
     def _receive_burst(self, interface: Interface, burst: list[Frame]) -> None:
         # A router forwards what it got, in the pieces it got.
@@ -221,18 +223,24 @@ class Stack:
             for interface in self._interfaces.values():
                 if interface.queued:
                     drained = interface.flush() and drained
+            tcp.room_again()  # a queue that drained wakes nobody else
             if not tcp.work_pending or not drained:
                 return
 
-    def _guarded(self, function: Callable[..., object], *args: object) -> None:
-        """Run a part of the step; an internal error costs the connection concerned only."""
+    def _guarded(self, function: Callable[..., object], *args: object) -> bool:
+        """Run a part of the step; an internal error costs the connection concerned only.
+
+        Returns whether it went without one.
+        """
         if not self.contain_errors:
             function(*args)
-            return
+            return True
         try:
             function(*args)
         except Exception as error:
             self.abort_current(self.context.now, error)
+            return False
+        return True
 
     def abort_current(self, now: float, error: BaseException | None = None) -> None:
         """Drop the connection that was being processed when a step was cut; counted.

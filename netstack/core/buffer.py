@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 BY_REFERENCE = 4096
 """``bytes`` of at least this many octets are held by reference."""
 
+SMALL_PIECE = 512
+"""Received pieces below this many octets are copied together: each object costs some 250."""
+
 _SMALL_CHUNK = 2048
 _LARGE_CHUNK = 65_536
 
@@ -105,16 +108,26 @@ class ReceiveBuffer:
 
     def __init__(self) -> None:
         self.length = 0
-        self._pieces: deque[memoryview] = deque()
+        self._pieces: deque[memoryview | bytearray] = deque()
         self._offset = 0  # octets of the first piece already taken
 
     def append(self, pieces: Iterable[memoryview]) -> None:
         """Add in-order ``pieces``, by reference where that pins no much larger buffer."""
         for piece in pieces:
             size = len(piece)
-            if size:
+            if size >= SMALL_PIECE:
                 self._pieces.append(unpinned(piece))
-                self.length += size
+            elif size:
+                self._append_small(piece)
+            self.length += size
+
+    def _append_small(self, piece: memoryview) -> None:
+        # One octet a segment must not take much more memory than the window promised.
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(last, bytearray) and len(last) < _LARGE_CHUNK:
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))
 
     def take(self, limit: int) -> bytes:
         """Return and remove at most ``limit`` octets, as fresh ``bytes``."""
@@ -128,7 +141,7 @@ class ReceiveBuffer:
             self._offset += limit
             self.length -= limit
             return data
-        taken = [first[self._offset :] if self._offset else first]
+        taken: list[memoryview | bytearray] = [first[self._offset :] if self._offset else first]
         size = available
         pieces.popleft()
         self._offset = 0

@@ -129,18 +129,26 @@ class TimerQueue:
             timer.queued = None
             due.append(timer)
         fired = 0
-        for timer in due:
-            # An earlier callback of this round may have disarmed or moved it.
-            if timer.deadline is None:
-                continue
-            if timer.deadline > now:
-                if timer.queued is None:
+        due.reverse()
+        try:
+            while due:
+                timer = due.pop()
+                # An earlier callback of this round may have disarmed or moved it.
+                if timer.deadline is None:
+                    continue
+                if timer.deadline > now:
+                    if timer.queued is None:
+                        self._push(timer, timer.deadline)
+                    continue
+                timer.deadline = None
+                self._armed.pop(timer, None)
+                fired += 1
+                timer.callback(now)
+        finally:
+            # A callback that raised must not cost the others of the round their turn.
+            for timer in reversed(due):
+                if timer.deadline is not None and timer.queued is None:
                     self._push(timer, timer.deadline)
-                continue
-            timer.deadline = None
-            self._armed.pop(timer, None)
-            fired += 1
-            timer.callback(now)
         self._sweep()
         return fired
 

@@ -20,6 +20,7 @@ from netstack.wire.tcp import (
     CHECKSUM_OFFSET,
     FIN,
     HEADER_LENGTH,
+    MAX_OPTIONS,
     PSH,
     RST,
     SYN,
@@ -154,7 +155,11 @@ def _burst_limit(connection: Connection, room: int) -> int:
         return mss
     limit = room
     srtt = sender.rtt.srtt
-    if not connection.path.gso_max_size and srtt > _BURST_TIME:
+    path = connection.path
+    if path.gso_max_size:
+        headers = path.header_size + HEADER_LENGTH + MAX_OPTIONS
+        limit = min(limit, path.gso_max_size - headers)
+    elif srtt > _BURST_TIME:
         limit = min(limit, max(2 * mss, int(sender.congestion.cwnd * _BURST_TIME / srtt)))
     return max(limit - limit % mss, mss)
 

@@ -391,10 +391,15 @@ class Tcp:
             self._no_room.append(connection)
 
     def room_again(self) -> None:
-        """Queues below have drained: those who waited become dirty."""
+        """Queues below may have drained: those who have room again become dirty."""
+        if not self._no_room:
+            return
         waiting, self._no_room = self._no_room, []
         for connection in waiting:
-            self.mark_dirty(connection)
+            if connection.path.room(connection.key) >= connection.sender.mss:
+                self.mark_dirty(connection)
+            elif connection.state is not State.CLOSED:
+                self._no_room.append(connection)
 
     @property
     def work_pending(self) -> bool:
