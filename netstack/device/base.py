@@ -57,6 +57,11 @@ class GsoType(IntEnum):
     TCPV6 = 4
 
 
+# Looked up once: an enum's attribute costs a function call in CPython 3.11, a frame has two.
+_NOT_GSO = GsoType.NONE
+_UNKNOWN = Checksum.UNKNOWN
+
+
 class Frame:
     """Octets on their way through a stack.
 
@@ -94,8 +99,8 @@ class Frame:
         self.start = start
         self.payload = payload
         self.gso_size = 0
-        self.gso_type = GsoType.NONE
-        self.checksum = Checksum.UNKNOWN
+        self.gso_type = _NOT_GSO
+        self.checksum = _UNKNOWN
         self.checksum_start = 0
         self.checksum_offset = 0
         self.segments = 1

@@ -224,7 +224,9 @@ class TapDevice(Device):
 
     def transmit(self, frame: Frame) -> bool:
         """Write one frame; False while the kernel's queue is full."""
-        octets = memoryview(frame.header)[frame.start :]
+        octets = frame.header
+        if frame.start:
+            octets = memoryview(octets)[frame.start :]
         try:
             if frame.payload:
                 os.writev(self._descriptor, (octets, *frame.payload))

@@ -187,13 +187,15 @@ class OutputQueue:
                 cut[-1].payload = (*cut[-1].payload, self._padding[:short])
             cut.reverse()
         sent = self._sent
+        length = len(cut[-1])  # of all but the last
         while cut and limit > 0:
             if not self._transmit(cut[-1]):
                 self.busy = True
                 break
             limit -= 1
             sent[0] += 1
-            sent[1] += len(cut.pop())
+            last = cut.pop()
+            sent[1] += length if cut else len(last)
         return limit
 
     def _transmit(self, frame: Frame) -> bool:
