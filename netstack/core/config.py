@@ -58,6 +58,7 @@ class TcpConfig:
     receive_buffer: int = 1024 * 1024  # octets; the window scale follows from it
     window_scaling: bool = True  # RFC 7323 2
     timestamps: bool = True  # RFC 7323 3
+    sack: bool = True  # RFC 2018
     nagle: bool = True  # RFC 9293 3.7.4
     delayed_ack: float = 0.040  # seconds; RFC 9293 3.8.6.3: < 0.5
     min_rto: float = 0.200  # RFC 6298 2.4 says 1 s; Linux's 200 ms, see docs/decisions.md
@@ -78,7 +79,7 @@ class TcpConfig:
     max_time_wait: int = 65_536  # per host
     challenge_ack_interval: float = 0.5  # per connection, RFC 5961 7 without a global counter
     min_mss: int = 48  # octets; a peer's smaller MSS counts as this (CVE-2019-11479)
-    congestion: str = "newreno"
+    congestion: str = "cubic"  # RFC 9438
     super_segments: bool = True  # off: one wire segment a transmission
     ephemeral_ports: tuple[int, int] = (32_768, 60_999)  # RFC 6056 3.2; Linux's range
 

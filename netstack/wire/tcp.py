@@ -168,6 +168,8 @@ class Segment:
 
 
 _ALIGNED_TIMESTAMPS = b"\x01\x01\x08\x0a"
+_SACK_AND_TIMESTAMPS = b"\x04\x02\x08\x0a"
+_ALIGNED_SACK_PERMITTED = b"\x01\x01\x04\x02"
 
 
 def parse_segment(
@@ -241,12 +243,19 @@ def _take_option(kind: int, value: bytes, segment: Segment) -> None:
 
 
 def build_syn_options(
-    mss: int, window_scale: int | None, timestamps: tuple[int, int] | None
+    mss: int,
+    window_scale: int | None,
+    timestamps: tuple[int, int] | None,
+    *,
+    sack: bool = False,
 ) -> bytes:
     """Return the options of a SYN, padded with zeros to a multiple of four octets."""
     options = bytes((TcpOption.MSS, 4, mss >> 8, mss & 0xFF))
     if timestamps is not None:
-        options += _ALIGNED_TIMESTAMPS + _TIMESTAMP.pack(*timestamps)
+        lead = _SACK_AND_TIMESTAMPS if sack else _ALIGNED_TIMESTAMPS
+        options += lead + _TIMESTAMP.pack(*timestamps)
+    elif sack:
+        options += _ALIGNED_SACK_PERMITTED
     if window_scale is not None:
         options += bytes((TcpOption.NOP, TcpOption.WINDOW_SCALE, 3, window_scale))
     return options
@@ -255,6 +264,14 @@ def build_syn_options(
 def build_timestamps(ts_val: int, ts_ecr: int) -> bytes:
     """Return the 12 octets of an aligned timestamps option (RFC 7323 appendix A)."""
     return _ALIGNED_TIMESTAMPS + _TIMESTAMP.pack(ts_val, ts_ecr)
+
+
+def build_sack(blocks: Sequence[tuple[int, int]]) -> bytes:
+    """Return an aligned SACK option (RFC 2018 3), or nothing without blocks."""
+    if not blocks:
+        return b""
+    edges = b"".join(_TIMESTAMP.pack(left, right) for left, right in blocks)
+    return bytes((TcpOption.NOP, TcpOption.NOP, TcpOption.SACK, 2 + len(edges))) + edges
 
 
 def pack_header(

@@ -123,6 +123,7 @@ def take_syn(connection: Connection, segment: Segment, now: float) -> None:
         sender.shift = min(segment.window_scale or 0, MAX_WINDOW_SCALE)
     else:
         receiver.shift = 0
+    sender.sack_on = config.sack and segment.sack_permitted
     if config.timestamps and segment.ts_val is not None:
         connection.ts_on = True
         connection.ts_recent = segment.ts_val
@@ -140,9 +141,7 @@ def resend_syn(connection: Connection) -> None:
     """Let SYN or SYN,ACK leave again."""
     sender = connection.sender
     for sent in sender.queue:
-        if not sent.lost:
-            sent.lost = True
-            sender.lost_octets += sent.end - sent.start
+        sender.queue.mark_lost(sent)
     connection.tcp.mark_dirty(connection)
 
 
@@ -221,6 +220,8 @@ def _on_unacceptable(
         _reply_ack(connection, segment, now)
         return False
     old = seq + segment.length + bool(flags & FIN) <= receiver.rcv_nxt
+    if old and segment.length:
+        receiver.duplicate = (seq, seq + segment.length)  # RFC 2883: the peer repeated this
     context.drop("tcp.old_segment" if old else "tcp.out_of_window", segment.segments)
     if zero_window and seq == receiver.rcv_nxt and flags & ACK and not flags & SYN:
         # RFC 9293 3.10.7.4: a closed window still takes ACKs and URG (MUST-66).
@@ -304,8 +305,9 @@ def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -
         _challenge(connection, Reason.CHALLENGE_ACK, now)
         return False
     window = segment.window << sender.shift
+    blocks = segment.sack_blocks if sender.sack_on else ()
     if ack > sender.snd_una:
-        sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
+        sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now), blocks)
         connection.soft_error = None
         if now - connection.confirmed_at >= CONFIRM_INTERVAL:
             connection.confirmed_at = now
@@ -315,8 +317,14 @@ def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -
         connection.on_room()
         connection.tcp.sample(connection)
         return _after_our_fin(connection)
+    if ack == sender.snd_una and blocks and sender.queue:
+        # What SACK tells counts, whatever the window does: no duplicates are counted.
+        sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now), blocks)
+        connection.tcp.mark_dirty(connection)
+        connection.tcp.sample(connection)
     duplicate = (
-        ack == sender.snd_una
+        not sender.sack_on
+        and ack == sender.snd_una
         and not segment.length
         and not segment.flags & FIN
         and bool(sender.queue)

@@ -494,12 +494,24 @@ class Connection:
             self.set_ack(Reason.DELAYED_ACK)
         if sender.timer_deadline is not None and sender.timer_deadline <= now:
             sender.timer_deadline = None
-            self._on_retransmission_timer(now)
+            self._on_sender_timer(now)
         if self.idle_deadline is not None and self.idle_deadline <= now:
             self.idle_deadline = None
             self._on_idle_timer(now)
         self.update_timer()
         self.tcp.current = None
+
+    def _on_sender_timer(self, now: float) -> None:
+        sender = self.sender
+        if sender.timer_kind == "reorder":
+            self.tcp.context.count("tcp.reorder_timer")
+            sender.on_reorder_timer(now)
+            self.tcp.mark_dirty(self)
+        elif sender.timer_kind == "tlp":
+            self.tcp.context.count("tcp.tail_loss_probes")
+            output.send_tail_probe(self, now)
+        else:
+            self._on_retransmission_timer(now)
 
     def _on_retransmission_timer(self, now: float) -> None:
         sender = self.sender

@@ -24,6 +24,7 @@ from netstack.wire.tcp import (
     PSH,
     RST,
     SYN,
+    build_sack,
     build_syn_options,
     build_timestamps,
     pack_header,
@@ -119,7 +120,8 @@ def _transmit_syn(connection: Connection, now: float) -> None:
         timestamps = (timestamp(connection, now), connection.ts_recent)
     if connection.syn_options and config.window_scaling:
         scale = connection.receiver.shift
-    options = build_syn_options(advertised_mss(connection), scale, timestamps)
+    sack = sender.sack_on if passive else config.sack
+    options = build_syn_options(advertised_mss(connection), scale, timestamps, sack=sack)
     _send(connection, sender.iss, flags, options, [], 0, transmission.reason)
     sender.on_sent(transmission, now)
 
@@ -188,7 +190,9 @@ def _send_range(connection: Connection, transmission: Transmission, now: float) 
     options = _options(connection, now)
     _send(connection, start, flags, options, pieces, max(data_end - start, 0), reason)
     sender.on_sent(transmission, now)
-    connection.receiver.on_ack_sent()
+    receiver = connection.receiver
+    if not sender.sack_on or not receiver.has_sack_news:
+        receiver.on_ack_sent()  # else a bare ACK follows: data has no room for SACK blocks
 
 
 def _options(connection: Connection, now: float) -> bytes:
@@ -200,8 +204,11 @@ def _options(connection: Connection, now: float) -> bytes:
 def send_ack(connection: Connection, reason: Reason) -> None:
     """Send a segment without text: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>."""
     options = _options(connection, connection.tcp.context.now)
+    receiver = connection.receiver
+    if connection.sender.sack_on and receiver.has_sack_news:
+        options += build_sack(receiver.sack_blocks((MAX_OPTIONS - len(options) - 4) // 8))
     _send(connection, connection.sender.snd_nxt, ACK, options, [], 0, reason)
-    connection.receiver.on_ack_sent()
+    receiver.on_ack_sent()
 
 
 def send_probe(connection: Connection, now: float) -> None:
@@ -210,6 +217,15 @@ def send_probe(connection: Connection, now: float) -> None:
         return
     sender = connection.sender
     _send_range(connection, sender.probe(), now)
+
+
+def send_tail_probe(connection: Connection, now: float) -> None:
+    """Send the next segment, or the last again: what became of the tail? (RFC 8985 7.3)."""
+    sender = connection.sender
+    transmission = sender.probe_tail(now) if refresh_path(connection, now) else None
+    if transmission is not None:
+        _send_range(connection, transmission, now)
+    sender.restart_timer(now)
 
 
 def send_keepalive(connection: Connection) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netstack.core.buffer import ReceiveBuffer
+from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason
 from netstack.transport.tcp.reassembly import OutOfOrderQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MAX_RECENT = 7  # positions remembered besides the latest
 ACK_AT_LEAST_EVERY = 65_536  # octets
 MAX_WINDOW_SCALE = 14  # RFC 7323 2.3
 
@@ -30,12 +32,14 @@ class Receiver:
         "ack_reason",
         "buffer",
         "buffer_size",
+        "duplicate",
         "fin_seq",
         "irs",
         "last_ack_sent",
         "mss",
         "out_of_order",
         "peer_closed",
+        "recent",
         "rcv_adv",
         "rcv_nxt",
         "shift",
@@ -52,6 +56,8 @@ class Receiver:
         self.last_ack_sent = 0
         self.shift = 0  # our window scale, as advertised
         self.mss = 536  # estimate of the peer's segment size, for delayed ACKs
+        self.recent: list[int] = []  # where text arrived out of order lately, latest first
+        self.duplicate: tuple[int, int] | None = None  # to be told as D-SACK, once
         self.unacked = 0  # octets received in order and not yet acknowledged
         self.fin_seq: int | None = None
         self.peer_closed = False
@@ -112,6 +118,8 @@ class Receiver:
 
         Text left of the window was received before, text right of it is not kept.
         """
+        if seq < self.rcv_nxt:
+            self.duplicate = (seq, min(seq + length, self.rcv_nxt))
         limit = self.rcv_adv if self.fin_seq is None else min(self.rcv_adv, self.fin_seq)
         start, end = max(seq, self.rcv_nxt), min(seq + length, limit)
         if start >= end:
@@ -135,6 +143,7 @@ class Receiver:
                 pieces = _cut(pieces, 0, end - start)
             if not queue:
                 self.out_of_order = None
+                self.recent.clear()
         self.buffer.append(pieces)
         self.rcv_nxt = end
         return end - start
@@ -145,7 +154,34 @@ class Receiver:
         # Overhead included, waiting octets may take twice the buffer: then the segment goes
         # unkept, and the peer sends it again.
         if self.out_of_order.charged < 2 * self.buffer_size:
-            self.out_of_order.insert(start, pieces)
+            if not self.out_of_order.insert(start, pieces):
+                self.duplicate = (start, start + sum(map(len, pieces)))
+            self.recent = [start, *self.recent[:MAX_RECENT]]
+
+    # ---- selective acknowledgment ----------------------------------------------------------
+
+    @property
+    def has_sack_news(self) -> bool:
+        """Whether an ACK would carry SACK blocks."""
+        return self.duplicate is not None or bool(self.out_of_order)
+
+    def sack_blocks(self, limit: int) -> list[tuple[int, int]]:
+        """Return up to ``limit`` blocks as they go on the wire; a duplicate is told once.
+
+        RFC 2018 4: the block with the latest segment first, then those told before; RFC 2883 4:
+        a duplicate comes before all others, followed by the block that holds it.
+        """
+        blocks: list[tuple[int, int]] = []
+        if self.duplicate is not None:
+            blocks.append(self.duplicate)
+            self.duplicate = None
+        ranges = self.out_of_order.ranges() if self.out_of_order else []
+        for position in self.recent:
+            for start, end in ranges:
+                if start <= position < end and (start, end) not in blocks[:limit]:
+                    blocks.append((start, end))
+        blocks.extend(each for each in ranges if each not in blocks)
+        return [(left & MASK, right & MASK) for left, right in blocks[:limit]]
 
     def on_in_order(self, advanced: int, largest: int, now: float, delay: float) -> None:
         """Decide about the ACK for ``advanced`` new octets (RFC 9293 3.8.6.3, RFC 5681 4.2)."""

@@ -40,8 +40,10 @@ class RttEstimator:
             self.srtt += (rtt - self.srtt) / 8
             self.min_rtt = min(self.min_rtt, rtt)
         self.backoff = 0
-        rto = self.srtt + max(_GRANULARITY, 4 * self.rttvar)
-        self.rto = min(max(rto, self.config.min_rto), self.config.max_rto)
+        # As Linux does: the minimum bounds the margin, not the sum. On a steady path of 200 ms
+        # the sum alone would leave no margin at all.
+        margin = max(_GRANULARITY, 4 * self.rttvar, self.config.min_rto)
+        self.rto = min(self.srtt + margin, self.config.max_rto)
 
     def timeout(self) -> float:
         """Return the current timeout, back-off included (RFC 6298 5.5)."""

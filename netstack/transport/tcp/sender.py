@@ -2,53 +2,42 @@
 
 Theory of operation. Sequence numbers are unwrapped integers (``core.seqnum.unwrap``); stream
 offset ``d`` has sequence number ``iss + 1 + d``. What is in flight is a queue of ranges, never of
-frames: a range remembers when it was sent and in pieces of which size, and a retransmission
-builds new segments with today's ACK, window and timestamp. A range that is thought lost leaves
-the flight and is sent again, ahead of new data, when the congestion window allows.
+frames (``scoreboard``): a retransmission builds new segments with today's ACK, window and
+timestamp. A range that is thought lost leaves the flight and is sent again, ahead of new data,
+when the congestion window allows; what is thought lost is decided in ``recovery``.
 
 ``next_range`` answers what to transmit next and ``on_sent`` records that it was; the connection
-builds the segment in between. ``on_ack`` takes in an acknowledgment, ``on_duplicate_ack`` a
-duplicate (RFC 5681, 6582), ``on_timeout`` the timer's expiry (RFC 6298).
+builds the segment in between. ``on_ack`` takes in an acknowledgment, SACK blocks included,
+``on_duplicate_ack`` a duplicate without them, ``on_timeout`` the retransmission timer's expiry
+(RFC 6298). The timer has kinds: "rto", "persist", "tlp" (tail loss probe) and "reorder".
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
 from netstack.core.buffer import SendBuffer
+from netstack.core.seqnum import unwrap
 from netstack.core.trace import Reason
+from netstack.transport.tcp.recovery import (
+    Delivery,
+    Phase,
+    Recovery,
+    RenoRecovery,
+    SackRecovery,
+)
+from netstack.transport.tcp.scoreboard import Scoreboard, SentRange
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netstack.core.config import TcpConfig
     from netstack.transport.tcp.congestion.base import CongestionControl
     from netstack.transport.tcp.rtt import RttEstimator
 
-DUPLICATE_ACK_THRESHOLD = 3  # RFC 5681 3.2
+MAX_ACK_DELAY = 0.2  # seconds, TLP.max_ack_delay of RFC 8985 7.2
+MIN_PROBE_TIMEOUT = 0.010  # seconds: below, timers here and delayed work there decide
 MAX_SUPER_SEGMENT = 65_535 - 40 - 40  # octets of payload: IP total length less all headers
-
-
-class SentRange:
-    """Octets in flight, or lost: ``start .. end`` sent in pieces of ``gso_size`` octets."""
-
-    __slots__ = ("end", "gso_size", "lost", "sacked", "sent_at", "start", "transmissions")
-
-    def __init__(self, start: int, end: int, sent_at: float, gso_size: int) -> None:
-        self.start = start
-        self.end = end
-        self.sent_at = sent_at
-        self.gso_size = gso_size
-        self.transmissions = 1
-        self.sacked = False
-        self.lost = False
-
-    def split(self, at: int) -> SentRange:
-        """Cut at ``at``; keep the front, return the rest with the same history."""
-        rest = SentRange(at, self.end, self.sent_at, self.gso_size)
-        rest.transmissions = self.transmissions
-        rest.sacked, rest.lost = self.sacked, self.lost
-        self.end = at
-        return rest
 
 
 class Transmission(NamedTuple):
@@ -71,26 +60,26 @@ class Sender:
     """``SND`` variables of RFC 9293 3.3.1, the send buffer and the retransmission queue."""
 
     __slots__ = (
-        "_recovery_reason",
+        "_reorder_deadline",
+        "_tlp_again",
+        "_tlp_end",
         "buffer",
         "buffer_size",
         "congestion",
-        "duplicate_acks",
         "fin_queued",
-        "inflation",
         "iss",
         "last_progress",
         "last_sent",
-        "lost_octets",
         "max_window",
         "mss",
         "nodelay",
         "persist",
         "queue",
-        "recover",
-        "recovering",
+        "recovery",
         "retransmitted_segments",
+        "rto_deadline",
         "rtt",
+        "sack_on",
         "shift",
         "small_end",
         "snd_max",
@@ -123,18 +112,18 @@ class Sender:
         self.buffer: SendBuffer | None = None
         self.taken = 0  # octets that the application has handed over
         self.buffer_size = config.send_buffer
-        self.queue: deque[SentRange] = deque()
-        self.lost_octets = 0
+        self.queue = Scoreboard()
+        self.sack_on = False  # negotiated (RFC 2018 2)
+        self.recovery: Recovery | None = None  # made at the first sign of loss
         self.fin_queued = False
         self.nodelay = not config.nagle
         self.small_end = iss  # end of the last short segment sent
-        self.duplicate_acks = 0
-        self.recovering = False  # fast recovery
-        self.recover = iss  # RFC 6582 3.2
-        self.inflation = 0  # octets cwnd is inflated by duplicate ACKs
-        self._recovery_reason = Reason.FAST_RETRANSMIT
         self.timer_deadline: float | None = None
-        self.timer_kind = ""  # "rto" or "persist"
+        self.timer_kind = ""
+        self.rto_deadline: float | None = None
+        self._reorder_deadline: float | None = None
+        self._tlp_end: int | None = None  # SND.NXT when the tail was probed
+        self._tlp_again = False  # the probe repeated octets, it carried no new ones
         self.persist = False
         self.timeouts = 0  # expiries since the last progress
         self.retransmitted_segments = 0
@@ -156,7 +145,23 @@ class Sender:
     @property
     def flight_size(self) -> int:
         """Octets believed to be in the network."""
-        return self.snd_nxt - self.snd_una - self.lost_octets
+        queue = self.queue
+        return self.snd_nxt - self.snd_una - queue.lost_octets - queue.sacked_octets
+
+    @property
+    def lost_octets(self) -> int:
+        """Octets that wait to be sent again."""
+        return self.queue.lost_octets
+
+    @property
+    def inflation(self) -> int:
+        """Octets that the congestion window is inflated by duplicate ACKs (RFC 6582)."""
+        return self.recovery.inflation if self.recovery is not None else 0
+
+    @property
+    def recovering(self) -> bool:
+        """Whether losses shown by acknowledgments are being repaired."""
+        return self.recovery is not None and self.recovery.phase is Phase.RECOVERY
 
     @property
     def fin_acknowledged(self) -> bool:
@@ -182,7 +187,14 @@ class Sender:
 
     def next_range(self, now: float, limit: int) -> Transmission | None:
         """Return what may be sent now, ``limit`` octets of payload at most, or None."""
-        if self.lost_octets:
+        if self.queue.lost_octets:
+            recovery = self.recovery
+            if recovery is not None and recovery.frto == 2:
+                # RFC 5682 3.1 step 2: after the first ACK new octets go, to see what comes back.
+                new = self._next_new(now, min(limit, 2 * self.mss))
+                if new is not None:
+                    return new
+                recovery.frto = 0
             lost = self._next_retransmission(limit)
             if lost is not None:
                 return lost
@@ -193,12 +205,10 @@ class Sender:
         return self._next_new(now, limit)
 
     def _next_retransmission(self, limit: int) -> Transmission | None:
-        window = self.congestion.cwnd + self.inflation - self.flight_size
-        for sent in self.queue:
-            if sent.lost:
-                break
-        else:
+        sent = self.queue.first_lost()
+        if sent is None:
             return None
+        window = self.congestion.cwnd + self.inflation - self.flight_size
         size = sent.end - sent.start
         # RFC 5681 3.2: the segment that starts recovery goes whatever the window says; so does
         # one when nothing is in flight.
@@ -208,7 +218,8 @@ class Sender:
         if bound < size:
             size = max(bound - bound % self.mss, self.mss)
         end = sent.start + min(size, sent.end - sent.start)
-        return Transmission(sent.start, end, self._recovery_reason, sent)
+        reason = self.recovery.reason if self.recovery is not None else Reason.PMTU
+        return Transmission(sent.start, end, reason, sent)
 
     def _next_new(self, now: float, limit: int) -> Transmission | None:
         queued = self.data_end - self.snd_nxt
@@ -284,34 +295,61 @@ class Sender:
         self.last_sent = now
         if not self.queue:
             self.last_progress = now  # nothing was owed before: R2 counts from here
+        recovery = self.recovery
         if sent is None:
-            self.queue.append(SentRange(start, end, now, self.mss))
+            self.queue.append(start, end, now, self.mss)
             self.snd_nxt = end
             self.snd_max = max(self.snd_max, end)
             if (end - start) % self.mss:
                 self.small_end = end
         else:
-            self._on_resent(sent, end, now)
+            self.queue.resent(sent, end, now, self.mss)
+            self.retransmitted_segments += sent.segments
+        if recovery is not None:
+            recovery.on_sent(end - start, now, again=sent is not None)
         if transmission.reason is not Reason.PROBE:
             self.persist = False
-        if self.timer_kind != "rto" or self.timer_deadline is None:
-            self.restart_timer(now)
-
-    def _on_resent(self, sent: SentRange, end: int, now: float) -> None:
-        if end < sent.end:
-            self.queue.insert(self.queue.index(sent) + 1, sent.split(end))
-        if sent.lost:
-            sent.lost = False
-            self.lost_octets -= sent.end - sent.start
-        sent.sent_at = now
-        sent.gso_size = self.mss
-        sent.transmissions += 1
-        self.retransmitted_segments += -(-(sent.end - sent.start) // self.mss)
+        if self.timer_deadline is None or self.timer_kind in ("persist", "tlp"):
+            self._arm(now)
 
     def restart_timer(self, now: float) -> None:
         """Let the timer run for one timeout, as it stands, from ``now`` on."""
-        self.timer_kind = "persist" if self.persist else "rto"
-        self.timer_deadline = now + self.rtt.timeout()
+        self.rto_deadline = now + self.rtt.timeout()
+        self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        """Set the one deadline: persist, or the earliest of RTO, reordering and tail probe."""
+        if self.persist:
+            self.timer_kind, self.timer_deadline = "persist", now + self.rtt.timeout()
+            return
+        if self.rto_deadline is None:
+            self.rto_deadline = now + self.rtt.timeout()
+        self.timer_kind, self.timer_deadline = "rto", self.rto_deadline
+        if self._reorder_deadline is not None:
+            if self._reorder_deadline < self.rto_deadline:
+                self.timer_kind, self.timer_deadline = "reorder", self._reorder_deadline
+        elif self._may_probe_tail():
+            deadline = now + self._probe_timeout()
+            if deadline < self.rto_deadline:
+                self.timer_kind, self.timer_deadline = "tlp", deadline
+
+    def _may_probe_tail(self) -> bool:
+        """RFC 8985 7.2: with SACK, no loss in sight, and one probe at a time."""
+        return (
+            self.sack_on
+            and self._tlp_end is None
+            and self.rtt.srtt > 0
+            and not self.timeouts
+            and not self.queue.sacked_octets
+            and (self.recovery is None or self.recovery.phase is Phase.OPEN)
+            and self.snd_nxt > self.snd_una
+        )
+
+    def _probe_timeout(self) -> float:
+        timeout = 2 * self.rtt.srtt
+        if self.flight_size <= self.mss:
+            timeout += MAX_ACK_DELAY
+        return max(timeout, MIN_PROBE_TIMEOUT)
 
     def start_persist(self, now: float) -> None:
         """Data waits for the window alone: probe it from one timeout on (RFC 9293 3.8.6.1)."""
@@ -329,111 +367,165 @@ class Sender:
     def discard(self) -> None:
         """Forget what is queued and in flight: nothing is sent any more."""
         self.queue.clear()
-        self.lost_octets = 0
+        self.recovery = None
         self.buffer = None
         self.persist = False
-        self.timer_deadline = None
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        self.timer_deadline = self.rto_deadline = self._reorder_deadline = None
 
     # ---- what came back --------------------------------------------------------------------
 
-    def on_ack(self, ack: int, now: float, timestamp_rtt: float | None) -> Acknowledged:
-        """Take in ``ack`` > SND.UNA: free octets, measure, let the window grow."""
+    def on_ack(
+        self,
+        ack: int,
+        now: float,
+        timestamp_rtt: float | None,
+        blocks: Sequence[tuple[int, int]] = (),
+    ) -> Acknowledged:
+        """Take in an ACK that advances SND.UNA or carries SACK ``blocks`` (as on the wire)."""
+        queue = self.queue
         octets = ack - self.snd_una
         flight = self.flight_size
-        rtt = self._remove_acknowledged(ack, now)
-        if rtt is None:
+        sacked_before = queue.sacked_octets
+        gone = queue.acknowledge(ack) if octets else []
+        rtt = _round_trip(gone, now)
+        ranges = [sent for sent in gone if not sent.sacked]
+        dsack = self._take_blocks(blocks, ack, ranges) if blocks else None
+        if rtt is None and ranges and not octets and ranges[-1].transmissions == 1:
+            rtt = now - ranges[-1].sent_at
+        if rtt is None and octets:
             rtt = timestamp_rtt
         if rtt is not None:
             self.rtt.on_sample(rtt)
+        if octets:
+            self._advance(ack, now, rtt)
+        delivered = octets + queue.sacked_octets - sacked_before
+        echoed_at = None if timestamp_rtt is None else now - timestamp_rtt
+        self._recover(
+            Delivery(
+                now, ack, self.snd_nxt, octets, delivered, ranges, flight, rtt, echoed_at, dsack
+            )
+        )
+        if self._tlp_end is not None:
+            self._judge_probe(ack, dsack, now)
+        if octets or ranges:
+            self.persist = False
+            self._reorder_deadline = None
+            timeout = self.recovery.reorder_timeout if self.recovery is not None else None
+            if timeout is not None:
+                self._reorder_deadline = now + timeout
+            if octets:
+                self._stop_rto()
+            if queue:
+                self._arm(now)  # RFC 6298 5.3
+        return Acknowledged(octets, rtt)
+
+    def _stop_rto(self) -> None:
+        self.rto_deadline = None
+        self.timer_deadline = None
+
+    def _advance(self, ack: int, now: float, rtt: float | None) -> None:
         self.snd_una = ack
         self.snd_nxt = max(self.snd_nxt, ack)
         if self.buffer is not None:
             self.buffer.release(min(ack - self.iss - 1, self.buffer.end))
         self.timeouts = 0
-        self.rtt.backoff = 0 if rtt is not None else self.rtt.backoff
+        if rtt is not None:
+            self.rtt.backoff = 0
         self.last_progress = now
-        if self.recovering:
-            self._on_ack_in_recovery(ack, octets, now)
-        else:
-            self.duplicate_acks = 0
-            self.inflation = 0
-            self.congestion.on_ack(now, octets, flight, self.rtt.srtt)
-        self.persist = False
-        self.timer_deadline = None
-        if self.queue:
-            self.restart_timer(now)  # RFC 6298 5.3
-        return Acknowledged(octets, rtt)
 
-    def _remove_acknowledged(self, ack: int, now: float) -> float | None:
-        """Drop ranges up to ``ack``; return the RTT of the last one, if each was sent once.
+    def _take_blocks(
+        self, blocks: Sequence[tuple[int, int]], ack: int, ranges: list[SentRange]
+    ) -> tuple[int, int] | None:
+        """Enter SACK blocks (RFC 2018); return the D-SACK block if the first is one (RFC 2883).
 
-        Karn: lost means sent again or about to be, which makes the acknowledgment ambiguous;
-        and what came behind a hole waited for it to be filled.
+        What lies outside of what is in flight is ignored: forged, or from an old connection.
         """
-        queue = self.queue
-        rtt = None
-        ambiguous = False
-        while queue and queue[0].start < ack:
-            sent = queue[0]
-            if sent.lost:
-                self.lost_octets -= min(sent.end, ack) - sent.start
-            if sent.end > ack:
-                sent.start = ack
-                break
-            ambiguous = ambiguous or sent.transmissions > 1 or sent.lost
-            rtt = now - sent.sent_at
-            queue.popleft()
-        return None if ambiguous else rtt
+        dsack = None
+        unwrapped = [(unwrap(left, ack), unwrap(right, ack)) for left, right in blocks]
+        for index, (left, right) in enumerate(unwrapped):
+            if left >= right or right > self.snd_max:
+                continue
+            if index == 0 and (right <= ack or _within(left, right, unwrapped[1:2])):
+                if left >= ack - self.max_window and left > self.iss:
+                    dsack = (left, right)
+                continue
+            if left >= ack:
+                ranges.extend(self.queue.sack(left, right))
+        return dsack
 
-    def _on_ack_in_recovery(self, ack: int, octets: int, now: float) -> None:
-        if ack >= self.recover:  # full acknowledgment, RFC 6582 3.2 step 3
-            self.recovering = False
-            self.duplicate_acks = 0
-            self.inflation = 0
-            self.congestion.on_recovery_end(now, self.flight_size)
+    def _recover(self, delivery: Delivery) -> None:
+        recovery = self.recovery
+        if recovery is None:
+            if not self.queue.sacked_octets:
+                if delivery.octets:
+                    self.congestion.on_ack(
+                        delivery.now, delivery.octets, delivery.flight_size,
+                        self.rtt.srtt, delivery.rtt,
+                    )  # fmt: skip
+                return
+            recovery = self._make_recovery()
+        recovery.on_ack(delivery)
+
+    def _make_recovery(self) -> Recovery:
+        kind = SackRecovery if self.sack_on else RenoRecovery
+        self.recovery = kind(self.queue, self.congestion, self.rtt, self.iss)
+        return self.recovery
+
+    def on_duplicate_ack(self, now: float) -> None:
+        """Take in a duplicate acknowledgment of a peer without SACK (RFC 5681 3.2)."""
+        recovery = self.recovery
+        if recovery is None:
+            if not self.queue:
+                return
+            recovery = self._make_recovery()
+        was_recovering = self.recovering
+        recovery.on_duplicate_ack(now, self.snd_una, self.snd_nxt)
+        if self.recovering and not was_recovering:
+            self.restart_timer(now)
+
+    # ---- timers ----------------------------------------------------------------------------
+
+    def on_reorder_timer(self, now: float) -> None:
+        """What may have been overtaken has had its time (RFC 8985 6.2)."""
+        self._reorder_deadline = None
+        if self.recovery is not None:
+            self.recovery.on_reorder_timer(now, self.snd_una, self.snd_nxt)
+            timeout = self.recovery.reorder_timeout
+            if timeout is not None:
+                self._reorder_deadline = now + timeout
+        if self.queue:
+            self._arm(now)
+
+    def probe_tail(self, now: float) -> Transmission | None:
+        """Return the tail loss probe: new octets if there are any, else the last segment again.
+
+        RFC 8985 7.3: an answer shows by SACK what is missing before it, without a timeout.
+        """
+        self._tlp_end = self.snd_nxt
+        usable = self.snd_una + self.snd_wnd - self.snd_nxt
+        octets = min(self.data_end - self.snd_nxt, usable, self.mss)
+        if octets > 0:
+            self._tlp_again = False
+            self._tlp_end = self.snd_nxt + octets
+            return Transmission(self.snd_nxt, self.snd_nxt + octets, Reason.TLP)
+        self._tlp_again = True
+        last = self.queue.last_segment()
+        if last is None or last.lost:
+            return None
+        return Transmission(last.start, last.end, Reason.TLP, last)
+
+    def _judge_probe(self, ack: int, dsack: tuple[int, int] | None, now: float) -> None:
+        """RFC 8985 7.4: the probe itself may have repaired the only loss; then slow down once."""
+        end = self._tlp_end
+        if end is None or ack < end:
             return
-        # Partial acknowledgment: the next hole, and the window deflated by what is gone.
-        self.inflation = max(self.inflation - octets, 0)
-        if octets >= self.mss:
-            self.inflation += self.mss
-        self._recovery_reason = Reason.PARTIAL_ACK
-        self._mark_first_lost()
-
-    def on_duplicate_ack(self, now: float, segments: int = 1) -> None:
-        """Take in a duplicate acknowledgment (RFC 5681 3.2, RFC 6582, RFC 3042)."""
-        if not self.queue:
-            return
-        self.duplicate_acks += segments
-        if self.recovering:
-            # No more than was in flight can have left the network (Savage 1999).
-            self.inflation = min(self.inflation + self.mss, self.snd_nxt - self.snd_una)
-        elif self.lost_octets:
-            return  # a timeout's recovery is under way
-        elif self.duplicate_acks >= DUPLICATE_ACK_THRESHOLD:
-            if self.snd_una >= self.recover:  # RFC 6582 3.2 step 1
-                self._enter_recovery(now)
-        else:
-            self.inflation = self.duplicate_acks * self.mss  # RFC 3042
-
-    def _enter_recovery(self, now: float) -> None:
-        self.recovering = True
-        self.recover = self.snd_nxt
-        self.congestion.on_loss(now, self.flight_size)
-        self.inflation = DUPLICATE_ACK_THRESHOLD * self.mss
-        self._recovery_reason = Reason.FAST_RETRANSMIT
-        self._mark_first_lost()
-        self.restart_timer(now)
-
-    def _mark_first_lost(self) -> None:
-        """Mark the first wire segment in flight lost; split only at multiples of its size."""
-        first = self.queue[0]
-        if first.lost:
-            return
-        # A cumulative ACK may have cut the range inside a wire segment; pieces count from it.
-        if first.end - first.start > first.gso_size:
-            self.queue.insert(1, first.split(first.start + first.gso_size))
-        first.lost = True
-        self.lost_octets += first.end - first.start
+        if self._tlp_again and dsack is None and ack > end:
+            self.congestion.on_loss(now, self.flight_size)
+        if not self._tlp_again or dsack is not None or ack > end:
+            self._tlp_end = None
 
     def mark_larger_than(self, mss: int) -> None:
         """Mark what is in flight in pieces larger than ``mss`` lost: the path got narrower.
@@ -441,10 +533,8 @@ class Sender:
         No congestion response: nothing was dropped for want of capacity (RFC 1191 6.4).
         """
         for sent in self.queue:
-            if min(sent.gso_size, sent.end - sent.start) > mss and not sent.lost:
-                sent.lost = True
-                self.lost_octets += sent.end - sent.start
-                self._recovery_reason = Reason.PMTU
+            if min(sent.gso_size, sent.end - sent.start) > mss:
+                self.queue.mark_lost(sent)
 
     def on_mss(self, mss: int) -> None:
         """Use ``mss`` octets a wire segment from the next transmission on."""
@@ -452,22 +542,14 @@ class Sender:
         self.congestion.on_mss(mss)
 
     def on_timeout(self, now: float) -> None:
-        """The retransmission timer expired: all in flight counts as lost (RFC 6298 5.4-5.6)."""
-        self.congestion.on_timeout(now, self.flight_size + self.lost_octets, not self.timeouts)
+        """The retransmission timer expired (RFC 6298 5.4-5.6)."""
+        recovery = self.recovery if self.recovery is not None else self._make_recovery()
+        recovery.on_timeout(now, self.snd_nxt, first=not self.timeouts)
         self.timeouts += 1
         self.rtt.back_off()
-        self.recovering = False
-        self._recovery_reason = Reason.RTO
-        self.duplicate_acks = 0
-        self.inflation = 0
-        self.recover = self.snd_nxt  # RFC 6582 3.2 step 6
-        self._mark_all_lost()
+        self._tlp_end = None
+        self._reorder_deadline = None
         self.restart_timer(now)  # also if nothing can leave now
-
-    def _mark_all_lost(self) -> None:
-        for sent in self.queue:
-            sent.lost = True
-        self.lost_octets = self.snd_nxt - self.snd_una
 
     def on_window(self, window: int, *, grew: bool) -> None:
         """The peer advertises ``window`` octets from SND.UNA on; ``grew``: more than before."""
@@ -479,14 +561,30 @@ class Sender:
         if self.persist:
             # The probe's octet may have been refused: it goes again with what follows.
             self.persist = False
-            self.timer_deadline = None
+            self._stop_timer()
             self.rtt.backoff = 0
             self.queue.clear()
-            self.lost_octets = 0
             self.snd_nxt = self.snd_una
             self.small_end = self.snd_una
         elif closed and self.timeouts:
             # The closed window, not the network, refused what was repeated: it goes now.
             self.timeouts = 0
             self.rtt.backoff = 0
-            self._mark_all_lost()
+            for sent in self.queue:
+                self.queue.mark_lost(sent)
+
+
+def _round_trip(gone: list[SentRange], now: float) -> float | None:
+    """Return the RTT of the last range acknowledged, if each was sent once.
+
+    Karn: lost means sent again or about to be, which makes the acknowledgment ambiguous; and
+    what came behind a hole waited for it to be filled.
+    """
+    if not gone or any(sent.transmissions > 1 or sent.lost for sent in gone):
+        return None
+    last = gone[-1]
+    return None if last.sacked else now - last.sent_at
+
+
+def _within(left: int, right: int, block: Sequence[tuple[int, int]]) -> bool:
+    return bool(block) and block[0][0] <= left and right <= block[0][1]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netstack.transport.tcp.congestion.cubic import Cubic
 from netstack.transport.tcp.congestion.newreno import NewReno
 
 if TYPE_CHECKING:
     from netstack.transport.tcp.congestion.base import CongestionControl
 
-ALGORITHMS: dict[str, type[CongestionControl]] = {"newreno": NewReno}
+ALGORITHMS: dict[str, type[CongestionControl]] = {
+    Cubic.name: Cubic,
+    NewReno.name: NewReno,
+}
 
 
 def make(name: str, mss: int, initial_segments: int) -> CongestionControl:

@@ -20,10 +20,13 @@ class CongestionControl:
         self.cwnd = min(initial_segments * mss, max(2 * mss, 14_600))
         self.ssthresh = 1 << 30  # RFC 5681 3.1: arbitrarily high
 
-    def on_ack(self, now: float, bytes_acked: int, flight_size: int, rtt: float) -> None:
+    def on_ack(
+        self, now: float, bytes_acked: int, flight_size: int, srtt: float, rtt: float | None
+    ) -> None:
         """``bytes_acked`` octets were newly acknowledged, outside of recovery.
 
-        ``flight_size`` was in flight before. ``rtt`` is the smoothed round-trip time.
+        ``flight_size`` was in flight before. ``srtt`` is the smoothed round-trip time, ``rtt``
+        the sample that this acknowledgment gave, if it gave one.
         """
         raise NotImplementedError
 
@@ -35,12 +38,25 @@ class CongestionControl:
         """The retransmission timer expired; ``first``: not a repeated expiry."""
         raise NotImplementedError
 
-    def on_recovery_end(self, now: float, flight_size: int) -> None:
-        """All that was outstanding when recovery began is acknowledged."""
-        self.cwnd = min(self.ssthresh, max(flight_size, self.mss) + self.mss)  # RFC 6582 3.2
+    def undo(self, cwnd: int, ssthresh: int) -> None:
+        """The last reduction was for nothing: ``cwnd`` and ``ssthresh`` are from before."""
+        self.cwnd = max(self.cwnd, cwnd)
+        self.ssthresh = max(self.ssthresh, ssthresh)
+
+    def limited(self, flight_size: int) -> bool:
+        """Whether the window, not the application, limited what was in flight (RFC 7661 4.3).
+
+        In slow start half of it is enough: the window doubles faster than it can be filled.
+        """
+        if flight_size + self.mss >= self.cwnd:
+            return True
+        return self.cwnd < self.ssthresh and 2 * flight_size >= self.cwnd
 
     def on_idle(self, initial_segments: int) -> None:
         """Nothing was sent for longer than a timeout: restart (RFC 5681 4.1)."""
+        if self.ssthresh < 1 << 30:
+            # RFC 7661 4.4.2 keeps what was learnt of the path.
+            self.ssthresh = max(self.ssthresh, self.cwnd * 3 // 4)
         self.cwnd = min(self.cwnd, initial_segments * self.mss)
 
     def on_mss(self, mss: int) -> None:

@@ -16,10 +16,11 @@ class NewReno(CongestionControl):
         super().__init__(mss, initial_segments)
         self._acked = 0  # octets acknowledged since cwnd last grew, in congestion avoidance
 
-    def on_ack(self, now: float, bytes_acked: int, flight_size: int, rtt: float) -> None:
+    def on_ack(
+        self, now: float, bytes_acked: int, flight_size: int, srtt: float, rtt: float | None
+    ) -> None:
         """Grow, unless the application and not the window limited what was in flight."""
-        # RFC 7661's motive, RFC 2861's rule: an unused window proves nothing about the path.
-        if flight_size + self.mss < self.cwnd and 2 * flight_size < self.cwnd:
+        if not self.limited(flight_size):
             return
         if self.cwnd < self.ssthresh:
             # RFC 3465 2.2 with L unbounded within what was really in flight: a coalesced ACK
