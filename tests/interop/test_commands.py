@@ -66,7 +66,7 @@ def test_serve_answers_curl_and_ends_in_order(lan, start, run, judge, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 0, errors
-    judge(lan.pcap, mac=MAC, opaque=(80,))
+    judge(lan.pcap, mac=MAC, opaque=("tcp.port==80",))
 
 
 def test_tap_that_cannot_be_opened_is_one_line(lan, start):

@@ -15,8 +15,11 @@ pytestmark = pytest.mark.needs("tap", "netns", "ip", "nginx", "dnsmasq", "openss
 
 PAGE = b"<h1>It works</h1>\n"
 FULL = "TCP window specified by the receiver is now completely full"
-BUSY = {FULL: "a sender that uses the whole window"}
-RANDOM = (80, 443)
+BUSY = {
+    FULL: "a sender that uses the whole window",
+    "TCP Zero Window segment": "a reader that was slower than the network for a while",
+}
+RANDOM = ("tcp.port==80", "tcp.port==443")
 SOAK = [pytest.mark.soak, pytest.mark.timeout(1800)]
 SIZES = [
     pytest.param(10_000_000, id="10MB"),

@@ -96,7 +96,7 @@ def test_accepted_connections_leave_nothing(lan, count):
             assert client.recv(1) == b""
 
     with (
-        lan.host(config=QUICK, expected=REUSED) as host,
+        lan.host(config=QUICK, expected=REUSED, opaque=("tcp.port==7000",)) as host,
         host.create_server(("", 7000)) as listener,
     ):
         for _ in range(20):

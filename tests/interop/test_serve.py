@@ -16,7 +16,10 @@ pytestmark = pytest.mark.needs(
 )
 
 FULL = "TCP window specified by the receiver is now completely full"
-BUSY = {FULL: "a sender that uses the whole window"}
+BUSY = {
+    FULL: "a sender that uses the whole window",
+    "TCP Zero Window segment": "a reader that was slower than the network for a while",
+}
 RESET = {"Connection reset (RST)": "what the test asks for"}
 
 
@@ -42,7 +45,7 @@ def _curl(run, *arguments):
 def test_curl_fetches_a_file_with_equal_sha256(lan, run, root, tmp_path, size):
     body = os.urandom(size)
     (root / "big").write_bytes(body)
-    with lan.host(expected=BUSY, opaque=(80,)) as host:
+    with lan.host(expected=BUSY, opaque=("tcp.port==80",)) as host:
         host.serve(services.http(root), 80)
         _curl(run, f"http://{lan.ours}/big", "-o", f"{tmp_path}/got")
     with (tmp_path / "got").open("rb") as file:
@@ -109,7 +112,7 @@ def test_200_connections_of_the_kernel_at_once(lan, root):
 
 def test_accepted_sockets_talk_with_those_of_the_kernel(lan):
     with (
-        lan.host() as host,
+        lan.host(opaque=("tcp.port==7000",)) as host,
         host.create_server(("", 7000)) as listener,
         socket.create_connection((lan.ours, 7000), timeout=10) as client,
     ):
@@ -157,7 +160,7 @@ def test_connections_beyond_the_backlog_get_in_once_there_is_room(lan):
 def test_small_services(lan, service):
     data = os.urandom(300_000)
     expected = {**BUSY, **(RESET if service == "chargen" else {})}
-    with lan.host(expected=expected) as host:
+    with lan.host(expected=expected, opaque=("tcp.port==7",)) as host:
         host.serve(getattr(services, service)(), 7)
         with socket.create_connection((lan.ours, 7), timeout=10) as client:
             if service == "chargen":
