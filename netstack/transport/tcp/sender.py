@@ -31,7 +31,9 @@ MAX_SUPER_SEGMENT = 65_535 - 40 - 40  # octets of payload: IP total length less 
 class SentRange:
     """Octets in flight, or lost: ``start .. end`` sent in pieces of ``gso_size`` octets."""
 
-    __slots__ = ("end", "gso_size", "lost", "sacked", "sent_at", "start", "transmissions")
+    __slots__ = (
+        "ambiguous", "end", "gso_size", "lost", "sacked", "sent_at", "start", "transmissions",
+    )  # fmt: skip
 
     def __init__(self, start: int, end: int, sent_at: float, gso_size: int) -> None:
         self.start = start
@@ -39,6 +41,7 @@ class SentRange:
         self.sent_at = sent_at
         self.gso_size = gso_size
         self.transmissions = 1
+        self.ambiguous = False  # an acknowledgment may be of an earlier transmission
         self.sacked = False
         self.lost = False
 
@@ -46,6 +49,7 @@ class SentRange:
         """Cut at ``at``; keep the front, return the rest with the same history."""
         rest = SentRange(at, self.end, self.sent_at, self.gso_size)
         rest.transmissions = self.transmissions
+        rest.ambiguous = self.ambiguous
         rest.sacked, rest.lost = self.sacked, self.lost
         self.end = at
         return rest
@@ -254,7 +258,7 @@ class Sender:
             return True
         # Not all that is queued: only the window can be the reason to send less.
         idle = self.snd_nxt == self.snd_una
-        return (idle or self.nodelay) and octets == usable >= self.max_window // 2 > 0
+        return (idle or self.nodelay) and octets == usable >= (self.max_window + 1) // 2
 
     def needs_persist(self) -> bool:
         """Return whether data waits for the window alone, so that it must be probed."""
@@ -303,6 +307,9 @@ class Sender:
         if sent.lost:
             sent.lost = False
             self.lost_octets -= sent.end - sent.start
+        # What was sent more than an MSL ago is in the network no more (RFC 9293 3.4.3). Without
+        # this, a sender that repeats all it has stays backed off for ever.
+        sent.ambiguous = now - sent.sent_at <= self.rtt.config.msl
         sent.sent_at = now
         sent.gso_size = self.mss
         sent.transmissions += 1
@@ -340,17 +347,19 @@ class Sender:
         """Take in ``ack`` > SND.UNA: free octets, measure, let the window grow."""
         octets = ack - self.snd_una
         flight = self.flight_size
-        rtt = self._remove_acknowledged(ack, now)
+        rtt, sent_once = self._remove_acknowledged(ack, now)
         if rtt is None:
             rtt = timestamp_rtt
         if rtt is not None:
             self.rtt.on_sample(rtt)
+        elif sent_once or self.persist:
+            # RFC 8961 4 (3): data that was sent once got through, or a probe was answered.
+            self.rtt.backoff = 0
         self.snd_una = ack
         self.snd_nxt = max(self.snd_nxt, ack)
         if self.buffer is not None:
             self.buffer.release(min(ack - self.iss - 1, self.buffer.end))
         self.timeouts = 0
-        self.rtt.backoff = 0 if rtt is not None else self.rtt.backoff
         self.last_progress = now
         if self.recovering:
             self._on_ack_in_recovery(ack, octets, now)
@@ -364,15 +373,17 @@ class Sender:
             self.restart_timer(now)  # RFC 6298 5.3
         return Acknowledged(octets, rtt)
 
-    def _remove_acknowledged(self, ack: int, now: float) -> float | None:
+    def _remove_acknowledged(self, ack: int, now: float) -> tuple[float | None, bool]:
         """Drop ranges up to ``ack``; return the RTT of the last one, if each was sent once.
+
+        Also whether any of them was sent once only.
 
         Karn: lost means sent again or about to be, which makes the acknowledgment ambiguous;
         and what came behind a hole waited for it to be filled.
         """
         queue = self.queue
         rtt = None
-        ambiguous = False
+        ambiguous = sent_once = False
         while queue and queue[0].start < ack:
             sent = queue[0]
             if sent.lost:
@@ -380,10 +391,11 @@ class Sender:
             if sent.end > ack:
                 sent.start = ack
                 break
-            ambiguous = ambiguous or sent.transmissions > 1 or sent.lost
+            ambiguous = ambiguous or sent.ambiguous or sent.lost
+            sent_once = sent_once or sent.transmissions == 1
             rtt = now - sent.sent_at
             queue.popleft()
-        return None if ambiguous else rtt
+        return None if ambiguous else rtt, sent_once
 
     def _on_ack_in_recovery(self, ack: int, octets: int, now: float) -> None:
         if ack >= self.recover:  # full acknowledgment, RFC 6582 3.2 step 3
