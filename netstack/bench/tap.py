@@ -135,7 +135,7 @@ def _bulk(
 def _exchange(
     figures: _Figures, peer: Child, name: str, contestant: str, child: Child, seconds: float
 ) -> None:
-    # One CPU for both sides: else the figure is that of waking up another one.
+    # One CPU for both sides: on two, what is measured is how one wakes the other.
     cpus = sorted(os.sched_getaffinity(0))
     try:
         for each in (peer, child):
