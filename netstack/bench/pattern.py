@@ -2,7 +2,7 @@
 
 A block of random octets is sent over and over; its length is a prime number, so that no shift by
 whole segments or buffers goes unnoticed. The receiver compares every octet, within the timed
-part: one comparison of memory for each read, under 2 % of what reading costs.
+part: one comparison of memory for each read, at 40 GB/s or so.
 """
 
 from __future__ import annotations

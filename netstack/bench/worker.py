@@ -7,6 +7,7 @@ Requests and replies are JSON lines on stdin and stdout; the end of stdin ends t
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import socket
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 
 VETH: Final = "bench-veth"
 TAP: Final = "bench-tap"
-# Networks for documentation, RFC 5737: the kernel's pair, and the stack's.
-KERNEL_PEER, KERNEL_CLIENT = "198.51.100.1", "198.51.100.2"
-STACK_PEER, STACK_CLIENT = "192.0.2.1", "192.0.2.2"
+# Networks for benchmarks, RFC 2544 C.2.2: the kernel's pair, and the stacks'.
+KERNEL_PEER, KERNEL_CLIENT = "198.18.0.1", "198.18.0.2"
+STACK_PEER, STACKS = "198.19.0.1", ipaddress.ip_network("198.19.0.0/16")
 MTU: Final = 1500
 
 
@@ -148,15 +149,15 @@ class StackClient(Client):
             raise BenchError("the stack needs a peer")
         namespace.join_network(beside)
 
-    def start(self, started: float) -> dict[str, float]:
+    def start(self, started: float, number: int) -> dict[str, float]:
         """Make the host; return seconds until its first octet was answered.
 
-        ``started``: when this process was started, on the system's monotonic clock.
+        ``started``: when this process was started, on the system's monotonic clock. ``number``
+        makes the address: another stack at the same one would meet the peer's TIME-WAIT.
         """
+        address = f"{STACKS[number + 2]}/{STACKS.prefixlen}"
         start = time.monotonic()
-        self.host = tap(
-            TAP, address=f"{STACK_CLIENT}/24", gateway=STACK_PEER, mtu=MTU, config=Config()
-        )
+        self.host = tap(TAP, address=address, gateway=STACK_PEER, mtu=MTU)
         work.first_octet(self.connect)
         now = time.monotonic()
         return {"host": now - start, "process": now - started}

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import netstack
@@ -22,19 +23,26 @@ PATIENCE_S = 120.0
 class Child:
     """A worker process; ``call`` asks it something and waits for the answer.
 
+    ``cache`` is the folder for its bytecode.
     Raises: BenchError with what the worker said when it failed.
     """
 
-    def __init__(self, role: str, *arguments: int) -> None:
+    def __init__(self, cache: str, role: str, *arguments: int) -> None:
         self.role = role
         self.started = time.monotonic()
         # The package may be used from its folder, without having been installed.
         paths = [str(Path(netstack.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONPYCACHEPREFIX": cache,
+            "PYTHONDONTWRITEBYTECODE": "",
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "netstack.bench.worker", role, *map(str, arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+            env=environment,
             start_new_session=True,  # Ctrl-C is for the conductor, which ends its workers
         )
         try:
@@ -90,13 +98,17 @@ class Child:
 class World:
     """A peer, a kernel client joined to it by veth, and stacks over a TAP; a context manager.
 
+    The workers keep bytecode in a folder of this world, as an installed program does: else each
+    start would be that of the compiler, in a checkout where nothing may be written.
     Raises: BenchError if there can be none here.
     """
 
     def __init__(self) -> None:
         self._children: list[Child] = []
+        self._cache: TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Self:
+        self._cache = TemporaryDirectory(prefix="netstack-bench-")
         try:
             self.peer = self._child("peer")
             self.kernel = self._child("kernel", self.peer.pid)
@@ -115,7 +127,8 @@ class World:
         return self._child("stack", self.peer.pid)
 
     def _child(self, role: str, *arguments: int) -> Child:
-        child = Child(role, *arguments)
+        assert self._cache is not None
+        child = Child(self._cache.name, role, *arguments)
         self._children.append(child)
         return child
 
@@ -123,3 +136,5 @@ class World:
         """End all processes; their namespaces and devices go with them."""
         while self._children:
             self._children.pop().close()
+        if self._cache is not None:
+            self._cache.cleanup()

@@ -182,12 +182,14 @@ def parse_segment(
     Raises: ParseError for a bad data offset. Malformed options end option processing: what
     came before them counts (RFC 9293 MUST-7 leaves the choice).
     """
-    if length < HEADER_LENGTH:
+    if length < HEADER_LENGTH or len(header) - start < HEADER_LENGTH:  # type: ignore[arg-type]
         raise ParseError("TCP segment shorter than its header")
     _, _, seq, ack, word, window, _, urgent = _HEADER.unpack_from(header, start)
     offset = word >> 12 << 2
     if offset < HEADER_LENGTH or offset > length:
         raise ParseError("TCP data offset beyond the segment")
+    if start + (offset if payload else length) > len(header):  # type: ignore[arg-type]
+        raise ParseError("TCP segment ends before its length")
     segment = Segment(seq, ack, word & 0xFF, window, urgent)
     if offset > HEADER_LENGTH:
         view = memoryview(header)
@@ -202,10 +204,21 @@ def parse_segment(
         if not payload:
             segment.payload = (view[start + offset : start + length],)
         else:
-            head = view[start + offset :]
-            rest = [memoryview(piece) for piece in payload]
-            segment.payload = [head, *rest] if len(head) else rest
+            segment.payload = _first((view[start + offset :], *payload), segment.length)
     return segment
+
+
+def _first(pieces: Sequence[Buffer], length: int) -> list[memoryview]:
+    """Return the first ``length`` octets: what follows them is a link's padding."""
+    result = []
+    for piece in pieces:
+        view = memoryview(piece)[:length]
+        if len(view):
+            result.append(view)
+            length -= len(view)
+    if length:
+        raise ParseError("TCP segment ends before its length")
+    return result
 
 
 def _parse_options(options: bytes, segment: Segment) -> None:

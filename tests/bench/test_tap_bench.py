@@ -79,7 +79,7 @@ def test_a_worker_that_ends_is_named(monkeypatch):
         stack = world.stack()
         os.kill(stack.pid, 9)
         with pytest.raises(BenchError, match="the stack process has ended"):
-            stack.call("start", started=0.0)
+            stack.call("start", started=0.0, number=1)
 
 
 @pytest.mark.slow

@@ -106,7 +106,7 @@ def check_command(command, shown):
         words = ["netstack", "fetch"]
     if words[0] == "make":
         done = run(["make", "--dry-run", *words[1:]])
-    elif words[0] == "netstack" and "--tap" in words:
+    elif words[0] == "netstack" and ("--tap" in words or words[1] == "bench"):
         build_parser().parse_args(words[1:])
         return
     elif words[0] == "netstack":

@@ -10,10 +10,16 @@ pytestmark = pytest.mark.needs("tap", "netns", "ip", "nginx", "dnsmasq", "openss
 
 
 @pytest.fixture
-def kernel():
+def kernel(lan):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
         opened.settimeout(10)
+        opened.bind(("", 0))
+        lan.opaque.add(f"udp.port=={opened.getsockname()[1]}")
         yield opened
+
+
+def _address(lan, kernel):
+    return lan.kernel, kernel.getsockname()[1]
 
 
 SIZES = [0, 1, 1472, 1473, 30_000, 65_507]
@@ -21,22 +27,20 @@ SIZES = [0, 1, 1472, 1473, 30_000, 65_507]
 
 def test_datagrams_of_all_sizes_arrive_both_ways(lan, kernel):
     with lan.host() as host, host.socket(type=socket.SOCK_DGRAM) as ours:
-        kernel.bind((lan.kernel, 0))
         kernel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         ours.settimeout(10)
         for size in SIZES:
             sent = bytes(n * 7 & 0xFF for n in range(size))
-            ours.sendto(sent, kernel.getsockname())
+            ours.sendto(sent, _address(lan, kernel))
             received, sender = kernel.recvfrom(65_536)
             assert received == sent
             kernel.sendto(received, sender)
-            assert ours.recvfrom(65_536) == (sent, kernel.getsockname())
+            assert ours.recvfrom(65_536) == (sent, _address(lan, kernel))
 
 
 def test_closed_port_of_the_kernel_refuses_a_connected_socket(lan, kernel):
     with lan.host() as host, host.socket(type=socket.SOCK_DGRAM) as ours:
-        kernel.bind((lan.kernel, 0))
-        address = kernel.getsockname()
+        address = _address(lan, kernel)
         kernel.close()
         ours.settimeout(10)
         ours.connect(address)

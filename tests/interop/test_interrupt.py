@@ -36,7 +36,7 @@ CALLS = {
 def _interrupt(process):
     """Press Ctrl-C once the program blocks; return its status and how long it took to end."""
     assert process.stdout.readline().strip() in ("blocking", "ready"), process.communicate()
-    time.sleep(0.2)
+    time.sleep(0.1)
     assert process.poll() is None
     start = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -51,7 +51,7 @@ def test_call_ends(lan, start, kernel_server, call):
     program = PROGRAM + CALLS[call]
     process = start("-c", program, lan.tap, lan.ours, lan.kernel, nobody, nobody, str(port))
     status, seconds, errors = _interrupt(process)
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert "\nKeyboardInterrupt" in errors
     assert status == -signal.SIGINT
     assert seconds < 1
 
@@ -72,7 +72,7 @@ def test_command_ends_with_130(lan, start, command):
     end = time.monotonic() + 20
     while time.monotonic() < end and process.poll() is None and not _records(lan.pcap):
         time.sleep(0.01)
-    time.sleep(0.2)
+    time.sleep(0.1)
     assert process.poll() is None, process.communicate()
     pressed = time.monotonic()
     process.send_signal(signal.SIGINT)

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.needs("tap", "netns", "ip", "nginx", "dnsmasq", "openss
 
 # TCP's own limits end a connection; the defaults of minutes are no test's business.
 IMPATIENT = Config(
-    tcp=TcpConfig(r2_timeout=1.0, syn_timeout=1.0),
-    arp=NeighbourConfig(retransmit_interval=0.2),
+    tcp=TcpConfig(r2_timeout=0.6, syn_timeout=0.6),
+    arp=NeighbourConfig(retransmit_interval=0.1),
 )
 LOST = {
     "This frame is a (suspected) retransmission": "nobody acknowledges",
@@ -88,7 +88,7 @@ def test_connect_ends(lan, kernel_server, unplug):
         _ends_within(8, host.create_connection, address)
 
 
-def test_reader_with_keepalive_ends(lan, kernel_server, unplug):
+def test_reader_with_keepalive_ends(lan, kernel_server, run):
     with (
         lan.host(expected=LOST, config=IMPATIENT) as host,
         host.create_connection(kernel_server(lan.kernel, _echo), timeout=None) as ours,
@@ -96,8 +96,8 @@ def test_reader_with_keepalive_ends(lan, kernel_server, unplug):
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
-        unplug()
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 1)
+        run("ip", "link", "set", lan.tap, "down")
         _ends_within(10, ours.recv, 1)
 
 
@@ -106,9 +106,9 @@ def test_fetch_resolve_and_ping_end_at_their_timeouts(lan, unplug):
         url = f"http://www.{lan.site.domain}/"
         assert netstack.fetch(url, host=host).status == 200
         unplug()
-        _ends_within(3, lambda: netstack.fetch(url, host=host, timeout=0.5))
-        _ends_within(3, lambda: host.resolve(f"text.{lan.site.domain}", "TXT", timeout=0.5))
-        _ends_within(3, lambda: host.ping(lan.kernel, timeout=0.5))
+        _ends_within(3, lambda: netstack.fetch(url, host=host, timeout=0.3))
+        _ends_within(3, lambda: host.resolve(f"text.{lan.site.domain}", "TXT", timeout=0.3))
+        _ends_within(3, lambda: host.ping(lan.kernel, timeout=0.3))
 
 
 def test_host_closes_in_time_without_its_peer(lan, kernel_server, unplug):

@@ -206,7 +206,9 @@ def send_ack(connection: Connection, reason: Reason) -> None:
     options = _options(connection, connection.tcp.context.now)
     receiver = connection.receiver
     if connection.sender.sack_on and receiver.has_sack_news:
-        options += build_sack(receiver.sack_blocks((MAX_OPTIONS - len(options) - 4) // 8))
+        path = connection.path
+        space = min(MAX_OPTIONS, path.mtu - path.header_size - HEADER_LENGTH) - len(options)
+        options += build_sack(receiver.sack_blocks((space - 4) // 8))
     _send(connection, connection.sender.snd_nxt, ACK, options, [], 0, reason)
     receiver.on_ack_sent()
 

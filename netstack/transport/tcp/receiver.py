@@ -92,7 +92,7 @@ class Receiver:
         offered = self.rcv_adv - self.rcv_nxt
         window = offered
         free = self.free()
-        if free - offered >= min(self.buffer_size // 2, self.mss):
+        if free - offered >= min((self.buffer_size + 1) // 2, self.mss):
             window = free
         field = min(window >> scale, 0xFFFF)
         if field << scale < offered and field < 0xFFFF:
@@ -107,9 +107,8 @@ class Receiver:
         """
         # What the scale cannot tell the peer is no news.
         gain = min(self.free(), 0xFFFF << self.shift) - (self.rcv_adv - self.rcv_nxt)
-        return gain >= min(self.buffer_size // 2, 2 * self.mss) and (
-            self.rcv_adv - self.rcv_nxt < self.buffer_size // 2
-        )
+        half = (self.buffer_size + 1) // 2
+        return gain >= min(half, 2 * self.mss) and self.rcv_adv - self.rcv_nxt < half
 
     # ---- segment text ----------------------------------------------------------------------
 
@@ -171,6 +170,8 @@ class Receiver:
         RFC 2018 4: the block with the latest segment first, then those told before; RFC 2883 4:
         a duplicate comes before all others, followed by the block that holds it.
         """
+        if limit <= 0:
+            return []
         blocks: list[tuple[int, int]] = []
         if self.duplicate is not None:
             blocks.append(self.duplicate)

@@ -23,7 +23,9 @@ _start = attrgetter("start")
 class SentRange:
     """Octets ``start .. end``, last sent at ``sent_at`` in pieces of ``gso_size`` octets."""
 
-    __slots__ = ("end", "gso_size", "lost", "sacked", "sent_at", "start", "transmissions")
+    __slots__ = (
+        "ambiguous", "end", "gso_size", "lost", "sacked", "sent_at", "start", "transmissions",
+    )  # fmt: skip
 
     def __init__(self, start: int, end: int, sent_at: float, gso_size: int) -> None:
         self.start = start
@@ -31,6 +33,7 @@ class SentRange:
         self.sent_at = sent_at
         self.gso_size = gso_size
         self.transmissions = 1
+        self.ambiguous = False  # an acknowledgment may be of an earlier transmission
         self.sacked = False
         self.lost = False
 
@@ -48,6 +51,7 @@ class SentRange:
         """Cut at ``at``; keep the front, return the rest with the same history."""
         rest = SentRange(at, self.end, self.sent_at, self.gso_size)
         rest.transmissions = self.transmissions
+        rest.ambiguous = self.ambiguous
         rest.sacked, rest.lost = self.sacked, self.lost
         self.end = at
         return rest
@@ -85,14 +89,20 @@ class Scoreboard:
         """New octets were sent."""
         self._ranges.append(SentRange(start, end, now, gso_size))
 
-    def resent(self, sent: SentRange, end: int, now: float, gso_size: int) -> None:
-        """``sent`` up to ``end`` went out again, in pieces of ``gso_size``."""
+    def resent(self, sent: SentRange, end: int, now: float, gso_size: int, msl: float) -> None:
+        """``sent`` up to ``end`` went out again, in pieces of ``gso_size``.
+
+        ``msl``: for how long (seconds) the network may keep the earlier transmission.
+        """
         if end < sent.end:
             index = self._index(sent.start)
             self._ranges.insert(index + 1, sent.split(end))
         if sent.lost:
             sent.lost = False
             self.lost_octets -= sent.octets
+        # What was sent more than an MSL ago is in the network no more (RFC 9293 3.4.3). Without
+        # this, a sender that repeats all it has stays backed off for ever.
+        sent.ambiguous = now - sent.sent_at <= msl
         sent.sent_at = now
         sent.gso_size = gso_size
         sent.transmissions += 1

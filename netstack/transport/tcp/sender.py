@@ -265,7 +265,7 @@ class Sender:
             return True
         # Not all that is queued: only the window can be the reason to send less.
         idle = self.snd_nxt == self.snd_una
-        return (idle or self.nodelay) and octets == usable >= self.max_window // 2 > 0
+        return (idle or self.nodelay) and octets == usable >= (self.max_window + 1) // 2
 
     def needs_persist(self) -> bool:
         """Return whether data waits for the window alone, so that it must be probed."""
@@ -303,7 +303,7 @@ class Sender:
             if (end - start) % self.mss:
                 self.small_end = end
         else:
-            self.queue.resent(sent, end, now, self.mss)
+            self.queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
             self.retransmitted_segments += sent.segments
         if recovery is not None:
             recovery.on_sent(end - start, now, again=sent is not None)
@@ -399,8 +399,11 @@ class Sender:
             rtt = timestamp_rtt
         if rtt is not None:
             self.rtt.on_sample(rtt)
+        elif self.persist or any(sent.transmissions == 1 for sent in ranges):
+            # RFC 8961 4 (3): data that was sent once got through, or a probe was answered.
+            self.rtt.backoff = 0
         if octets:
-            self._advance(ack, now, rtt)
+            self._advance(ack, now)
         delivered = octets + queue.sacked_octets - sacked_before
         echoed_at = None if timestamp_rtt is None else now - timestamp_rtt
         self._recover(
@@ -426,14 +429,12 @@ class Sender:
         self.rto_deadline = None
         self.timer_deadline = None
 
-    def _advance(self, ack: int, now: float, rtt: float | None) -> None:
+    def _advance(self, ack: int, now: float) -> None:
         self.snd_una = ack
         self.snd_nxt = max(self.snd_nxt, ack)
         if self.buffer is not None:
             self.buffer.release(min(ack - self.iss - 1, self.buffer.end))
         self.timeouts = 0
-        if rtt is not None:
-            self.rtt.backoff = 0
         self.last_progress = now
 
     def _take_blocks(
@@ -580,7 +581,7 @@ def _round_trip(gone: list[SentRange], now: float) -> float | None:
     Karn: lost means sent again or about to be, which makes the acknowledgment ambiguous; and
     what came behind a hole waited for it to be filled.
     """
-    if not gone or any(sent.transmissions > 1 or sent.lost for sent in gone):
+    if not gone or any(sent.ambiguous or sent.lost for sent in gone):
         return None
     last = gone[-1]
     return None if last.sacked else now - last.sent_at

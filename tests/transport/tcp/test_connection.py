@@ -163,6 +163,20 @@ def test_acknowledgment_that_covers_a_repeated_segment_gives_no_sample(peer):
     assert peer.connection.sender.rtt.srtt == before
 
 
+def test_long_repeated_data_ends_the_back_off_once_acknowledged(peer):
+    """An acknowledgment cannot be of a copy that has left the network long ago."""
+    peer.established()
+    peer.inject("A", seq=1, ack=1, window=1_460)
+    send(peer, b"x" * 1_460)
+    peer.advance(300)
+    assert peer.connection.sender.rtt.backoff > 5
+    peer.segments()
+    while not peer.device.sent:
+        peer.advance(0.5)
+    peer.inject("A", seq=1, ack=1_461, window=1_460)
+    assert peer.connection.sender.rtt.backoff == 0
+
+
 # ---- handshake --------------------------------------------------------------------------------
 
 
@@ -235,6 +249,26 @@ def test_sent_still_counts_after_the_end(peer):
     peer.inject("RA", seq=1, ack=101)
     assert peer.state == "CLOSED"
     assert peer.connection.sent == 100
+
+
+def test_buffer_of_one_octet_opens_the_window_again(make_peer):
+    peer = make_peer(receive_buffer=1).established()
+    peer.inject("PA", seq=1, ack=1, data=b"x")
+    peer.advance(1)
+    assert peer.segments()[-1].window == 0
+    assert peer.connection.receive(10, peer.now) == b"x"
+    peer.poll()
+    assert peer.expect("A").window == 1
+
+
+def test_window_of_one_octet_is_used_without_waiting_for_a_probe(peer):
+    peer.listen()
+    peer.inject("S", seq=0, window=1)
+    peer.expect("SA")
+    peer.inject("A", seq=1, ack=1, window=1)
+    peer.connection = peer.listener.accept()
+    send(peer, b"ab")
+    peer.expect("A", data=b"a")
 
 
 # ---- closing -----------------------------------------------------------------------------------

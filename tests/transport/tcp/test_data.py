@@ -248,8 +248,8 @@ def test_timeout_repeats_one_segment_and_backs_off(peer):
     assert all(1.8 < later / earlier < 2.2 for earlier, later in itertools.pairwise(gaps))
 
 
-def test_three_duplicate_acks_repeat_the_first_segment(peer):
-    peer.established()
+def test_three_duplicate_acks_repeat_the_first_segment(make_peer):
+    peer = make_peer(congestion="newreno").established()
     send(peer, b"x" * 14_600)
     peer.segments()
     for _ in range(3):

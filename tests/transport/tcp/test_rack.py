@@ -64,7 +64,7 @@ def test_a_lost_retransmission_is_found():
     rack, board = Rack(), sent_every(0.01, 4)
     deliver(rack, board, 1000, 4000, 0.13)
     rack.detect(board, 0.13, 0.0)
-    board.resent(board[0], 1000, 0.13, MSS)
+    board.resent(board[0], 1000, 0.13, MSS, 30.0)
     board.append(4000, 5000, 0.14, MSS)
     deliver(rack, board, 4000, 5000, 0.24)
     rack.detect(board, 0.24, 0.0)
@@ -89,7 +89,7 @@ def test_delivery_out_of_order_widens_the_window_and_duplicates_more_so():
 def test_answer_to_the_original_does_not_count_for_the_retransmission():
     rack, board = Rack(), sent_every(0.01, 2)
     board.mark_lost(board[0])
-    board.resent(board[0], 1000, 0.2, MSS)
+    board.resent(board[0], 1000, 0.2, MSS, 30.0)
     for sent in board.sack(0, 1000):
         rack.on_delivered(sent, 0.25, 0.01, echoed_at=0.0)
     assert rack.sent_at < 0

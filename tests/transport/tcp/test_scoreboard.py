@@ -60,7 +60,7 @@ def test_last_short_segment_is_whole_for_sack():
 def test_resent_range_keeps_the_rest_lost():
     board = board_of(40)
     board.mark_lost(board[0])
-    board.resent(board[0], 10, 9.0, MSS)
+    board.resent(board[0], 10, 9.0, MSS, 30.0)
     assert shape(board) == [(0, 10, False, False), (10, 40, False, True)]
     assert board[0].transmissions == 2
     assert board.lost_octets == 30
@@ -116,7 +116,7 @@ def test_ranges_stay_disjoint_ordered_and_counted(operations):
             board.mark_lost(board[arguments[0]])
         elif name == "resend" and (lost := board.first_lost()) is not None:
             end = min(lost.end, lost.start + arguments[0] * MSS)
-            board.resent(lost, end, 1.0, MSS)
+            board.resent(lost, end, 1.0, MSS, 30.0)
         position = una
         for sent in board:
             assert sent.start == position
