@@ -90,8 +90,9 @@ class Receiver:
         if free - offered >= min((self.buffer_size + 1) // 2, self.mss):
             window = free
         field = min(window >> scale, 0xFFFF)
-        rounded = field << scale
-        if rounded < offered and field < 0xFFFF and rounded <= free + self.buffer_size // 8:
+        held = self.buffer.length if self.buffer is not None else 0
+        promised = held + (field << scale)
+        if field << scale < offered and field < 0xFFFF and promised <= self.buffer_size * 9 // 8:
             field += 1
         self.rcv_adv = max(self.rcv_adv, self.rcv_nxt + (field << scale))
         return field
