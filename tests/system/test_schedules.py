@@ -63,9 +63,9 @@ class Side:
                 most = rng.choice((1, 100, 1_460, 5_000, 100_000))
                 piece = self.data[self.sent : self.sent + most]
                 self.sent += connection.send(piece, now)
-            if self.sent == len(self.data) and rng.random() < 0.5:
-                if wild or connection.state >= State.ESTABLISHED:
-                    connection.shutdown_write(now)
+            opened = wild or connection.state >= State.ESTABLISHED
+            if opened and self.sent == len(self.data) and rng.random() < 0.5:
+                connection.shutdown_write(now)
             if rng.random() < 0.7:
                 self.read(now, rng.choice((1, 100, 5_000, 1_000_000)))
             if wild and rng.random() < 0.03:

@@ -16,7 +16,7 @@ from netstack.core.buffer import unpinned
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PIECE_OVERHEAD = 256  # octets charged for each piece besides its payload
+PIECE_OVERHEAD = 500  # octets charged for each piece besides its payload; measured
 
 
 class OutOfOrderQueue:

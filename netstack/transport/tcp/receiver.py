@@ -87,7 +87,8 @@ class Receiver:
         """Return the window field to send, and move the right edge accordingly.
 
         RFC 9293 3.8.6.2.2: the edge stays until it can move by a segment or half the buffer.
-        RFC 7323 2.4: rounding to the scale must not move it left, so it rounds up then.
+        RFC 7323 2.4: rounding to the scale must not move it left, so it rounds up then; not
+        beyond an eighth more than the buffer, or small segments would push it for ever.
         """
         offered = self.rcv_adv - self.rcv_nxt
         window = offered
@@ -95,7 +96,9 @@ class Receiver:
         if free - offered >= min((self.buffer_size + 1) // 2, self.mss):
             window = free
         field = min(window >> scale, 0xFFFF)
-        if field << scale < offered and field < 0xFFFF:
+        held = self.buffer.length if self.buffer is not None else 0
+        promised = held + (field << scale)
+        if field << scale < offered and field < 0xFFFF and promised <= self.buffer_size * 9 // 8:
             field += 1
         self.rcv_adv = max(self.rcv_adv, self.rcv_nxt + (field << scale))
         return field
