@@ -46,6 +46,7 @@ ORDINARY = {
     "This frame initiates the connection closing": "the first FIN",
     "This frame undergoes the connection closing": "the second FIN",
     "TCP window update": "the application has read",
+    "D-SACK Sequence": "the answer to a segment that came twice (RFC 2883)",
     "GET ": "a request, as text",
     "PUT ": "a request, as text",
     "HEAD ": "a request, as text",
@@ -58,6 +59,7 @@ THEIRS = {
     "This frame is a (suspected) spurious retransmission": "the same",
     "TCP Checksum 0xffff instead of 0x0000": "it writes TCP's as it does UDP's; equal in value",
 }
+_REPEATED = "This frame is a (suspected) retransmission"
 _SEVERITY = {0x200000: "chat", 0x400000: "note", 0x600000: "warning", 0x800000: "error"}
 _CHECKSUMS = ("ip", "tcp", "udp", "icmp")
 _FIELDS = (
@@ -110,6 +112,8 @@ def judge(pcap, *, counters=None, mac=None, expected=(), opaque=()):
     allowed = (*ORDINARY, *expected)
     remarks = Counter()
     complaints = []
+    # On a busy machine a tail is probed that was not lost, only not yet acknowledged.
+    probes = (counters or {}).get("tcp.tail_loss_probes", 0)
     for frame in frames:
         number = frame["frame.number"][0]
         if frame["_ws.malformed"]:
@@ -126,7 +130,11 @@ def judge(pcap, *, counters=None, mac=None, expected=(), opaque=()):
         for severity, message in itertools.zip_longest(severities, frame["_ws.expert.message"]):
             word = _SEVERITY.get(int(severity or 0), severity)
             remarks[f"{word}: {message}"] += 1
-            if not str(message).startswith(tolerated):
+            if not theirs and probes and str(message).startswith(_REPEATED):
+                probes -= 1
+            elif str(message).startswith("Duplicate ACK") and _answers_duplicate(frame):
+                continue
+            elif not str(message).startswith(tolerated):
                 complaints.append(f"frame {number}: {word}: {message}")
     total = len(complaints)
     assert not complaints, f"{total} complaints about {pcap}:\n" + "\n".join(complaints[:20])
@@ -135,6 +143,10 @@ def judge(pcap, *, counters=None, mac=None, expected=(), opaque=()):
         counted = tuple(counters.get(f"link.frames_{way}", 0) for way in ("sent", "received"))
         assert counted == (ours, len(frames) - ours)
     return remarks
+
+
+def _answers_duplicate(frame):
+    return any(str(each).startswith("D-SACK") for each in frame["_ws.expert.message"])
 
 
 # ---- the namespace -----------------------------------------------------------------------------
