@@ -417,8 +417,9 @@ class Sender:
             return
         self.duplicate_acks += segments
         if self.recovering:
-            # No more than was in flight can have left the network (Savage 1999).
-            self.inflation = min(self.inflation + self.mss, self.snd_nxt - self.snd_una)
+            # No more than was in flight when recovery began can have left the network: what is
+            # sent since must not pay for more (Savage 1999).
+            self.inflation = min(self.inflation + self.mss, self.recover - self.snd_una)
         elif self.lost_octets:
             return  # a timeout's recovery is under way
         elif self.duplicate_acks >= DUPLICATE_ACK_THRESHOLD:
