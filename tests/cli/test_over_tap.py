@@ -106,7 +106,10 @@ def test_serve_prints_the_connection_table_on_sigusr1(namespace):
     assert client.stdout.readline() == "echoed\n"
     server.send_signal(signal.SIGUSR1)
     assert server.stdout.readline().startswith("State")
-    assert server.stdout.readline().split()[:4] == ["ESTAB", "0", "0", f"{OURS}:7"]
+    state, receive_queue, send_queue, local = server.stdout.readline().split()[:4]
+    # The kernel may take its time to acknowledge the octet that was echoed.
+    assert (state, receive_queue, local) == ("ESTAB", "0", f"{OURS}:7")
+    assert send_queue in ("0", "1")
     assert "cwnd:" in server.stdout.readline()
 
 

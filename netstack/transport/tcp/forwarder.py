@@ -54,5 +54,4 @@ class Incoming:
         self._tcp.enter(now)
         segment, self._segment = self._segment, None
         if segment is not None:
-            path = self._tcp.internet.path(IPAddress(self._source), IPAddress(self._destination))
-            self._tcp.send_bare_reset(path, self._key, segment)
+            self._tcp.answer_with_reset(self._source, self._destination, self._key, segment)

@@ -98,7 +98,7 @@ class Tcp:
         if not local_port:
             local_port = choose_port(
                 self._port_rng, self.config.ephemeral_ports,
-                lambda candidate: self._port_taken(candidate, tail),
+                lambda candidate: self._port_taken(candidate, source.packed, tail),
             )  # fmt: skip
         key = tail + local_port.to_bytes(2, "big")
         if key in self.connections:
@@ -113,11 +113,14 @@ class Tcp:
         self.current = None
         return connection
 
-    def _port_taken(self, port: int, tail: bytes) -> bool:
-        # A port without any connection is free; else the four-tuple decides.
-        if port not in self._local_ports:
-            return (b"", port) in self.listeners
-        return tail + port.to_bytes(2, "big") in self.connections
+    def _port_taken(self, port: int, source: bytes, tail: bytes) -> bool:
+        # One that somebody listens at is left alone; else the four-tuple decides.
+        listeners = self.listeners
+        return (
+            (b"", port) in listeners
+            or (source, port) in listeners
+            or tail + port.to_bytes(2, "big") in self.connections
+        )
 
     def _is_group(self, address: IPAddress) -> bool:
         return address.is_multicast or self.internet.is_broadcast(address.packed)
@@ -204,8 +207,10 @@ class Tcp:
             self.current = None
             return
         if connection.state is State.TIME_WAIT and self._reopens(connection, segment):
+            self.isn.stay_above(key, connection.sender.snd_max)
             connection.finish(None)
             self._receive_unknown(packet, key, segment)
+            self.isn.stay_above(key, None)
             self.current = None
             return
         self.current = connection
@@ -312,9 +317,16 @@ class Tcp:
         """RFC 9293 3.10.7.1."""
         if IPAddress(packet.source).is_multicast or self.internet.is_broadcast(packet.source):
             return
+        self.answer_with_reset(packet.source, packet.destination, key, segment)
+
+    def answer_with_reset(
+        self, source: bytes, destination: bytes, key: bytes, segment: Segment
+    ) -> None:
+        """Reset what came from ``source`` to ``destination``, if there is a way back."""
         try:
-            path = self.internet.path(IPAddress(packet.source), IPAddress(packet.destination))
+            path = self.internet.path(IPAddress(source), IPAddress(destination))
         except Unreachable:
+            self.context.drop("tcp.no_route_back", segment.segments)
             return
         self.send_bare_reset(path, key, segment)
 

@@ -227,8 +227,9 @@ class RenoRecovery(Recovery):
         mss = self.congestion.mss
         self.duplicate_acks += 1
         if self.phase is Phase.RECOVERY:
-            # No more than was in flight can have left the network (Savage 1999).
-            self.inflation = min(self.inflation + mss, snd_nxt - snd_una)
+            # No more than was in flight when recovery began can have left the network: what is
+            # sent since must not pay for more (Savage 1999).
+            self.inflation = min(self.inflation + mss, self.recover - snd_una)
         elif self.phase is Phase.LOSS:
             return
         elif self.duplicate_acks >= DUPLICATE_ACK_THRESHOLD:
