@@ -100,6 +100,7 @@ class World:
             gso_max_size=rng.choice((0, 65_535)),
         )  # fmt: skip
         self.cable = cable
+        self.flaps = rng.random() < 0.2  # the link goes down and comes up again
         self.smallest = 1_000_000
         stacks = [
             self.make_stack(seed, end, address)
@@ -154,6 +155,8 @@ class World:
             now = self.run(now + self.rng.choice((0.0, 0.001, 0.05, 0.5)))
             if b.connection is None:
                 b.connection = self.listener.accept()
+            if self.flaps:
+                self.cable.set(up=self.rng.random() < 0.8)
             for side in self.sides:
                 if side.connection is not None:
                     side.act(now, wild=self.wild)
@@ -186,6 +189,7 @@ def play(seed, *, wild):
         if side.connection is not None:
             side.connection.close(now)
     world.listener.close(now)
+    world.cable.set(up=True)
     world.run(now + 3_000)
     for side in world.sides:
         assert side.stack.last_error is None, seed

@@ -7,6 +7,7 @@ from netstack.core.config import Config, TcpConfig
 from netstack.device.base import Capabilities, Device, GsoType, Medium
 from netstack.device.offload import segment
 from netstack.stack import Stack
+from netstack.wire.icmpv4 import ICMPv4Header
 from netstack.wire.ipv4 import IPv4Header
 from netstack.wire.tcp import TcpHeader, build_syn_options
 
@@ -161,3 +162,24 @@ def test_timeout_sends_one_wire_segment():
     sending.send(50_000)
     sending.stack.poll(5.0)
     assert [length for _, length, _ in sending.take()] == [1_448]
+
+
+def test_smaller_path_mtu_repeats_super_segments_in_smaller_pieces():
+    sending = Sending(timestamps=False)
+    sending.send(20_000)
+    quote = segment(sending.raw[0])[0].octets()[:28]
+    message = ICMPv4Header(3, 4, 1_000).with_checksum(quote).build() + quote
+    packet = IPv4Header(
+        source=parse_address("10.0.0.9"), destination=OURS, protocol=1,
+        total_length=20 + len(message),
+    ).with_checksum()  # fmt: skip
+    before = sending.connection.sender.congestion.cwnd
+    sending.stack.receive(sending.device, [packet.build() + message], 0.0)
+    sending.stack.poll(0.0)
+    frames = sending.take()
+    assert sum(length for _, length, _ in frames) == 20_000
+    assert {gso for _, _, gso in frames} <= {0, 960}
+    assert all(length % 960 == 0 for _, length, _ in frames[:-1])
+    assert sending.connection.sender.congestion.cwnd == before
+    sending.acknowledge(20_000)
+    assert sending.connection.sender.timer_deadline is None
