@@ -24,8 +24,9 @@ def main() -> None:
     receiver = None
     sent, received = 0, sha256()
     packets = octets = 0
+    data: bytes | None = None
 
-    while receiver is None or not receiver.peer_closed or receiver.readable:
+    while data != b"":  # what receive returns once the peer has closed
         now += 0.001  # any rising number of seconds will do
         client.poll(now)
         server.poll(now)

@@ -3,7 +3,8 @@
 ``python`` blocks run as they stand; a ``text`` block right behind one is its output. In
 ``console`` blocks, lines that begin with ``$`` or ``#`` are commands, the others their output,
 compared up to numbers (``...`` stands for any lines). ``make fetch`` is run by what it runs;
-other make targets must exist. What needs a real network has its arguments checked only.
+other make targets must exist. What needs a TAP runs in a network namespace, benchmarks excepted:
+they take minutes, and have their arguments checked.
 """
 
 import importlib
@@ -114,11 +115,36 @@ def check_command(command, shown):
         real = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         wanted = [line for line in shown if line.strip()]
         assert not wanted or matches(wanted, real), done.stderr + done.stdout
-    elif words[0] in ("pip", "curl", "nginx"):
+    elif words[0] in ("pip", "curl", "nginx", "python3", "sleep"):
         return
     else:
         raise AssertionError(f"don't know how to try {command!r}")
     assert done.returncode == 0, done.stderr
+
+
+def over_tap():
+    return [each for each in selected("console") if "fetch" in each.values[0].code
+            and "--tap" in each.values[0].code]  # fmt: skip
+
+
+@pytest.mark.needs("tap", "netns", "unshare")
+@pytest.mark.parametrize("block", over_tap())
+def test_console_block_over_tap_runs(block):
+    commands = [command for command, _ in steps(block.code)]
+    script = "\n".join(["set -e", "ip link set lo up", *commands])
+    script = script.replace("netstack fetch", f"{shlex.quote(sys.executable)} -m netstack fetch")
+    inside = ["unshare", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", script]
+    done = run(inside)
+    assert done.returncode == 0, done.stderr
+    assert "HTTP/1.0 200 OK" in done.stderr
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.name)
+def test_example_runs(path):
+    done = run([sys.executable, "-W", "error", str(path)])
+    assert done.returncode == 0, done.stderr
+    assert "content verified" in done.stdout
+    assert len(path.read_text("utf-8").splitlines()) <= 60
 
 
 @pytest.mark.parametrize("block", selected("console"))
