@@ -20,6 +20,8 @@ from hypothesis import settings
 
 from netstack import _ext
 
+pytest_plugins = ["tcp_peer"]
+
 # One example set for everybody: main is green or it is not. `make soak` looks for new examples.
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=2000, print_blob=True)

@@ -3,6 +3,9 @@
 ``peer.inject(...)`` sends a segment to the stack, ``peer.expect(...)`` checks what left next,
 ``peer.expect_nothing()`` that nothing did, ``peer.advance(seconds)`` lets time pass. Sequence
 numbers are relative: 0 is the sender's SYN. Every state is reached by exchanging segments.
+
+A pytest plugin: tests/transport/tcp takes the fixtures ``peer`` and ``make_peer`` from here,
+tests/packetdrill plays whole scripts on it (``tcp_script``).
 """
 
 from __future__ import annotations
@@ -14,9 +17,12 @@ import pytest
 
 from netstack.core.address import parse_address
 from netstack.core.config import Config, TcpConfig
+from netstack.core.rng import Rng
 from netstack.core.seqnum import MASK
 from netstack.device.base import Capabilities, Device, Frame, Medium
+from netstack.device.offload import wire_octets
 from netstack.stack import Stack
+from netstack.transport.tcp.isn import IsnGenerator
 from netstack.wire.icmpv4 import ICMPv4Header
 from netstack.wire.ipv4 import IPv4Header
 from netstack.wire.tcp import TcpFlag, TcpHeader, build_syn_options, build_timestamps
@@ -27,18 +33,33 @@ LETTERS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
 
 
 class WireDevice(Device):
-    """Keeps what the stack transmits; takes wire frames only."""
+    """Keeps what the stack transmits, as wire frames.
 
-    def __init__(self, mtu: int = 1500) -> None:
-        super().__init__("wire", Capabilities(Medium.IP, mtu))
+    With a ``gso_max_size`` it takes super-segments whole and cuts them itself.
+    """
+
+    def __init__(self, mtu: int = 1500, gso_max_size: int = 0) -> None:
+        tx_checksum = gso_max_size > 0
+        super().__init__("wire", Capabilities(Medium.IP, mtu, tx_checksum, False, gso_max_size))
         self.sent: deque[bytes] = deque()
 
     def transmit(self, frame: Frame) -> bool:
-        self.sent.append(frame.octets())
+        self.sent.extend(wire_octets(frame))
         return True
 
     def receive_burst(self, limit: int = 64) -> list[Frame]:
         return []
+
+
+class FixedIsn(IsnGenerator):
+    """Gives every connection the same initial sequence number."""
+
+    def __init__(self, rng: Rng, iss: int) -> None:
+        super().__init__(rng)
+        self.iss = iss
+
+    def isn(self, four_tuple: bytes, now: float) -> int:
+        return self.iss
 
 
 class Seen(NamedTuple):
@@ -65,13 +86,15 @@ class Peer:
 
     def __init__(
         self, *, seed: int = 1, irs: int = 5_000, timestamps: bool = False, mtu: int = 1500,
-        **tcp: Any,
+        gso_max_size: int = 0, iss: int | None = None, **tcp: Any,
     ) -> None:  # fmt: skip
         tcp.setdefault("timestamps", timestamps)
         self.config = TcpConfig(**tcp)
         self.stack = Stack("tested", seed=seed, config=Config(tcp=self.config))
         self.stack.contain_errors = False
-        self.device = WireDevice(mtu)
+        if iss is not None:
+            self.stack.tcp.isn = FixedIsn(Rng(seed, "isn"), iss)
+        self.device = WireDevice(mtu, gso_max_size)
         self.stack.attach(self.device, "10.0.0.1/24")
         self.now = 0.0
         self.irs = irs  # our own (the peer's) initial sequence number
