@@ -185,6 +185,8 @@ def test_close_drains_what_was_sent(ends):
         assert b"".join(got) == data
 
 
+# An alarm may ring in a finalizer, which can only print it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_raising_alarms_in_the_thread_that_leads_spare_the_others(ends, soak):
     """A cut step costs the connection that it was at; the others lose nothing, nobody hangs."""
     driver = ends.drivers[0]

@@ -92,6 +92,7 @@ def test_many_small_writes_arrive_in_order(lan, kernel_server):
                 ours.sendall(b"%06d\n" % number)
             ours.shutdown(socket.SHUT_WR)
             assert ours.recv(100) == b"done"
+            assert ours.recv(100) == b""
         counters = host.counters()
     sent = b"".join(b"%06d\n" % number for number in range(10_000))
     assert result == [(len(sent), hashlib.sha256(sent).hexdigest())]
