@@ -31,6 +31,12 @@ class Alarm(Exception):
     """Raised by a signal handler."""
 
 
+# An alarm may ring in a finalizer, which can only print it.
+ALARMS_IN_FINALIZERS = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
 @pytest.fixture
 def alarms():
     """Arm raising alarms; the handler and the timer are put back afterwards."""
@@ -243,6 +249,7 @@ class _Transfer:
             assert self.sent[number].digest() == self.got[number].digest()
 
 
+@ALARMS_IN_FINALIZERS
 def test_raising_alarms_during_transfers_lose_and_lock_nothing(world, alarms, soak):
     mine = world.connection(50)
     dice = random.Random(5)
@@ -274,6 +281,7 @@ def test_raising_alarms_during_transfers_lose_and_lock_nothing(world, alarms, so
     assert world.driver.repairs.cuts > 0
 
 
+@ALARMS_IN_FINALIZERS
 def test_raising_alarms_in_calls_leave_the_driver_whole(world, alarms, soak):
     """Alarms cut sections of the main thread; the others' calls go on and lose nothing."""
     count = 1000 if soak else 150
@@ -342,6 +350,7 @@ def test_call_in_a_signal_handler_of_the_leader_runs_but_a_wait_is_refused(world
     assert other.error is None
 
 
+@ALARMS_IN_FINALIZERS
 def test_interrupted_wait_lets_others_go_on(world, alarms):
     mine, other = world.connection(1), world.connection(2)
     task = world.driver.spawn(world.recv, other, 20.0)
