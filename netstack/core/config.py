@@ -76,6 +76,7 @@ class TcpConfig:
     keepalive_probes: int = 9
     initial_window: int = 10  # segments, RFC 6928
     max_syn_received: int = 1024  # per listener, besides its backlog
+    syn_cookies: bool = True  # beyond max_syn_received, RFC 4987 3.6; off: such SYNs are dropped
     max_time_wait: int = 65_536  # per host
     challenge_ack_interval: float = 0.5  # per connection, RFC 5961 7 without a global counter
     min_mss: int = 48  # octets; a peer's smaller MSS counts as this (CVE-2019-11479)

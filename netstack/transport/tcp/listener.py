@@ -1,7 +1,14 @@
-"""Passive opens: half-open connections, and those that wait to be accepted (RFC 9293 3.10.1)."""
+"""Passive opens: half-open connections, and those that wait to be accepted (RFC 9293 3.10.1).
+
+Overflow is handled as in Linux. While the accept queue is full, a SYN is dropped (the peer tries
+again) and so is the ACK that would end a handshake (SYN,ACK goes again, and so does the peer's
+data): no connection that the peer takes for open is ever lost silently. While too many handshakes
+are half-open, SYNs are answered with cookies (``syn_cookies``).
+"""
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -16,13 +23,23 @@ if TYPE_CHECKING:
 class Listener:
     """A port that takes connections; ``backlog`` bounds those not yet accepted."""
 
-    __slots__ = ("__weakref__", "_half_open", "_queue", "address", "backlog", "port", "tcp")
+    __slots__ = (
+        "__weakref__",
+        "_half_open",
+        "_queue",
+        "address",
+        "backlog",
+        "overflowed_at",
+        "port",
+        "tcp",
+    )
 
     def __init__(self, tcp: Tcp, address: IPAddress | None, port: int, backlog: int) -> None:
         self.tcp = tcp
         self.address = address
         self.port = port
         self.backlog = max(backlog, 1)
+        self.overflowed_at = -math.inf  # when a SYN was last answered with a cookie
         self._half_open: dict[bytes, Connection] = {}
         self._queue: deque[Connection] = deque()
 
@@ -63,7 +80,7 @@ class Listener:
 
     def takes_syn(self) -> bool:
         """Whether one more half-open connection can be kept."""
-        return self.has_room() and len(self._half_open) < self.tcp.config.max_syn_received
+        return len(self._half_open) < self.tcp.config.max_syn_received
 
     def on_syn(self, connection: Connection) -> None:
         """Keep ``connection``, which is in SYN-RECEIVED."""

@@ -31,6 +31,7 @@ from netstack.wire.tcp import (
 )
 
 if TYPE_CHECKING:
+    from netstack.internet.path import Path
     from netstack.transport.tcp.connection import Connection
 
 TIMESTAMPS_LENGTH = 12  # octets in every segment once negotiated
@@ -50,15 +51,19 @@ def mss_of(connection: Connection) -> int:
     return mss  # positive: an MTU is 68 octets at least (RFC 791 3.2), and so is the floor
 
 
-def advertised_mss(connection: Connection) -> int:
+def advertised_mss(path: Path) -> int:
     """Return what our SYN says: the interface's MTU less the fixed headers (RFC 6691)."""
-    path = connection.path
     return min(path.interface.mtu, 65_535) - path.header_size - HEADER_LENGTH
 
 
 def timestamp(connection: Connection, now: float) -> int:
     """Return the timestamp clock of this connection at ``now``."""
-    return (int(now * _TIMESTAMP_HZ) + connection.ts_offset) & MASK
+    return clock(now, connection.ts_offset)
+
+
+def clock(now: float, offset: int) -> int:
+    """Return the timestamp clock with ``offset`` at ``now``."""
+    return (int(now * _TIMESTAMP_HZ) + offset) & MASK
 
 
 def refresh_path(connection: Connection, now: float) -> bool:
@@ -121,7 +126,7 @@ def _transmit_syn(connection: Connection, now: float) -> None:
     if connection.syn_options and config.window_scaling:
         scale = connection.receiver.shift
     sack = sender.sack_on if passive else config.sack
-    options = build_syn_options(advertised_mss(connection), scale, timestamps, sack=sack)
+    options = build_syn_options(advertised_mss(connection.path), scale, timestamps, sack=sack)
     _send(connection, sender.iss, flags, options, [], 0, transmission.reason)
     sender.on_sent(transmission, now)
 

@@ -11,14 +11,15 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from netstack.core.address import IPAddress
-from netstack.core.checksum import fold, internet_sum, pseudo_header_sum, sum_pieces
+from netstack.core.checksum import internet_sum, pseudo_header_sum, sum_pieces
 from netstack.core.errors import NetstackError, ParseError, Refused, Unreachable
 from netstack.core.seqnum import MASK, diff
 from netstack.core.trace import CongestionSample, Reason, SegmentReceived
-from netstack.device.base import HEADROOM, Checksum, Frame
+from netstack.device.base import Checksum
 from netstack.internet.errors import ErrorKind, NetworkError
 from netstack.transport.ports import EADDRINUSE, choose_port
-from netstack.transport.tcp import arrival, output
+from netstack.transport.tcp import arrival, output, syn_cookies
+from netstack.transport.tcp.bare import send_bare
 from netstack.transport.tcp.connection import Connection
 from netstack.transport.tcp.forwarder import Incoming
 from netstack.transport.tcp.isn import IsnGenerator
@@ -26,12 +27,9 @@ from netstack.transport.tcp.listener import Listener
 from netstack.transport.tcp.state import State
 from netstack.wire.tcp import (
     ACK,
-    CHECKSUM_OFFSET,
     FIN,
-    HEADER_LENGTH,
     RST,
     SYN,
-    pack_header,
     parse_segment,
 )
 
@@ -60,6 +58,7 @@ class Tcp:
         self.post = post
         rng = context.rng.child("tcp")
         self.isn = IsnGenerator(rng.child("isn"))
+        self.cookies = syn_cookies.SynCookies(rng.child("cookies"))
         self._port_rng = rng.child("ports")
         self.connections: dict[bytes, Connection] = {}
         self.listeners: dict[tuple[bytes, int], Listener] = {}
@@ -261,6 +260,12 @@ class Tcp:
         if flags & RST:
             self.context.drop("tcp.rst_for_nobody", segment.segments)
             return
+        if (
+            listener is not None
+            and flags & (SYN | ACK) == ACK
+            and syn_cookies.receive_ack(self, listener, packet, key, segment)
+        ):
+            return
         wanted = listener is not None or (self.forwarder is not None and flags & SYN)
         if not wanted or flags & ACK:
             self.context.drop("tcp.no_connection", segment.segments)
@@ -278,8 +283,13 @@ class Tcp:
     def _receive_syn(
         self, listener: Listener, packet: ReceivedPacket, key: bytes, segment: Segment
     ) -> None:
-        if not listener.takes_syn():
+        full = not listener.takes_syn()
+        if not listener.has_room() or (full and not self.config.syn_cookies):
             self.context.drop("tcp.listen_overflow", segment.segments)
+            return
+        if full:
+            listener.overflowed_at = self.context.now
+            syn_cookies.answer_syn(self, packet, key, segment)
             return
         connection = self.open_passive(packet.source, packet.destination, key, segment)
         if connection is not None:
@@ -287,9 +297,13 @@ class Tcp:
             listener.on_syn(connection)
 
     def open_passive(
-        self, source: bytes, destination: bytes, key: bytes, segment: Segment
-    ) -> Connection | None:
-        """Make the connection that a SYN asks for, in SYN-RECEIVED (RFC 9293 3.10.7.2)."""
+        self, source: bytes, destination: bytes, key: bytes, segment: Segment,
+        iss: int | None = None,
+    ) -> Connection | None:  # fmt: skip
+        """Make the connection that a SYN asks for, in SYN-RECEIVED (RFC 9293 3.10.7.2).
+
+        ``iss`` is given if the SYN,ACK has left already.
+        """
         context = self.context
         remote = IPAddress(source), int.from_bytes(key[-4:-2], "big")
         local = IPAddress(destination), int.from_bytes(key[-2:], "big")
@@ -298,7 +312,8 @@ class Tcp:
         except Unreachable:
             context.drop("tcp.no_route_back", segment.segments)
             return None
-        iss = self.isn.isn(key, context.now)
+        if iss is None:
+            iss = self.isn.isn(key, context.now)
         # Until its listener knows it, a cut must not leave a connection that nobody owns.
         connection = self.current = Connection(self, key, local, remote, path, iss)
         connection.sender.last_progress = context.now
@@ -341,18 +356,8 @@ class Tcp:
         else:
             length = segment.length + bool(segment.flags & SYN) + bool(segment.flags & FIN)
             seq, ack, flags = 0, (segment.seq + length) & MASK, RST | ACK
-        header = bytearray(HEADROOM + HEADER_LENGTH)
-        partial = fold(path.pseudo_header_sum + PROTOCOL_TCP + HEADER_LENGTH)
-        ports = key[-2:] + key[-4:-2]
-        pack_header(header, HEADROOM, ports, seq, ack, flags, 0, partial, b"")
-        frame = Frame(header, start=HEADROOM)
-        frame.checksum = Checksum.PARTIAL
-        frame.checksum_start = HEADROOM
-        frame.checksum_offset = CHECKSUM_OFFSET
-        frame.reason = Reason.RESET
         self.context.count("tcp.resets_sent")
-        self.context.count("tcp.segments_sent")
-        self.internet.send(path, PROTOCOL_TCP, frame, dont_fragment=True)
+        send_bare(self, path, key, (seq, ack), flags, Reason.RESET)
 
     # ---- errors from below -----------------------------------------------------------------
 
