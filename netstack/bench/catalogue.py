@@ -34,6 +34,12 @@ def _tap() -> Runner:
     return run
 
 
+def _loss() -> Runner:
+    from netstack.bench.loss import run
+
+    return run
+
+
 def _kernels() -> Runner:
     from netstack.bench.kernels import run
 
@@ -42,5 +48,6 @@ def _kernels() -> Runner:
 
 BENCHES: Mapping[str, Bench] = {
     "tap": Bench("the stack over a TAP device beside kernel to kernel over veth", _tap, 5),
+    "loss": Bench("the stack over a TAP that loses frames beside kernel to kernel", _loss, 5),
     "kernels": Bench("the compiled kernels beside their readable twins", _kernels, 15),
 }

@@ -12,12 +12,16 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from netstack.bench.result import BenchError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _CLONE_NEWUSER: Final = 0x1000_0000  # <linux/sched.h>
 _CLONE_NEWNET: Final = 0x4000_0000
+_TABLE: Final = "bench_loss"
 _SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
 
 
@@ -56,12 +60,37 @@ def ip(*words: str) -> None:
 
     Raises: BenchError.
     """
-    command = shutil.which("ip", path=_SBIN)
+    _run("ip", "iproute2", words)
+
+
+def lose(interface: str, share: float) -> None:
+    """Drop that share of the frames that arrive at an interface, at random; 0 ends it.
+
+    Where they arrive, not where they leave: a sending kernel takes a drop of its own for a full
+    queue, not for a loss.
+    Raises: BenchError.
+    """
+    table = f"table netdev {_TABLE}"
+    rules = f"{table}\ndelete {table}\n"
+    if share:
+        rules += f"""{table} {{
+            chain arriving {{
+                type filter hook ingress device "{interface}" priority 0; policy accept;
+                numgen random mod 10000 < {round(share * 10_000)} drop
+            }}
+        }}"""
+    _run("nft", "nftables", ("-f", "-"), rules)
+
+
+def _run(name: str, package: str, words: Sequence[str], text: str = "") -> None:
+    command = shutil.which(name, path=_SBIN)
     if command is None:
-        raise BenchError("the command ip is missing (Debian: iproute2)")
-    done = subprocess.run([command, *words], check=False, capture_output=True, text=True)
+        raise BenchError(f"the command {name} is missing (Debian: {package})")
+    done = subprocess.run(
+        [command, *words], check=False, capture_output=True, text=True, input=text
+    )
     if done.returncode:
-        raise BenchError(f"ip {' '.join(words)}: {done.stderr.strip()}")
+        raise BenchError(f"{name} {' '.join(words)}: {done.stderr.strip()}")
 
 
 def set_sysctl(name: str, value: str) -> None:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from netstack.bench.pattern import BLOCK, READ_SIZE, Check
+from netstack.bench.roundtrip import RoundTrips, of_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +37,10 @@ class Servers:
 
     def __init__(self) -> None:
         self._held: list[socket.socket] = []
+        self.round_trips = RoundTrips(of_kernel)
+        """Of the connection that was sent to last."""
         _start(SINK, _sink)
-        _start(SOURCE, _source)
+        _start(SOURCE, self._source)
         _start(ECHO, _echo)
         _start(ONE, _one)
         _start(HOLD, self._held.append)
@@ -46,6 +49,15 @@ class Servers:
         """Close the connections that were held."""
         while self._held:
             self._held.pop().close()
+
+    def _source(self, connection: socket.socket) -> None:
+        self.round_trips = watch = RoundTrips(of_kernel)
+        with connection:
+            (seconds,) = DURATION.unpack(connection.recv(DURATION.size, socket.MSG_WAITALL))
+            end = time.monotonic() + seconds
+            while time.monotonic() < end:
+                connection.sendall(BLOCK)
+                watch(connection)
 
 
 def _start(port: int, serve: Callable[[socket.socket], None]) -> None:
@@ -73,14 +85,6 @@ def _sink(connection: socket.socket) -> None:
         while length := connection.recv_into(buffer):
             check.take(buffer, length)
         connection.sendall(VERDICT.pack(check.octets, check.wrong))
-
-
-def _source(connection: socket.socket) -> None:
-    with connection:
-        (seconds,) = DURATION.unpack(connection.recv(DURATION.size, socket.MSG_WAITALL))
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            connection.sendall(BLOCK)
 
 
 def _echo(connection: socket.socket) -> None:

@@ -44,9 +44,12 @@ def cpu() -> float:
     return time.process_time()
 
 
-def bulk_send(connect: Connect, seconds: float) -> dict[str, float]:
+def bulk_send(
+    connect: Connect, seconds: float, watch: Callable[[Stream], None] | None = None
+) -> dict[str, float]:
     """Send for that long; the time ends when the peer has read, compared and said so.
 
+    ``watch`` sees the connection after each block.
     Raises: BenchError for wrong content.
     """
     stream = connect(SINK)
@@ -55,6 +58,8 @@ def bulk_send(connect: Connect, seconds: float) -> dict[str, float]:
     while time.monotonic() < end:
         stream.sendall(BLOCK)
         octets += len(BLOCK)
+        if watch is not None:
+            watch(stream)
     stream.shutdown(socket.SHUT_WR)
     verdict = b""
     while more := stream.recv(VERDICT.size):

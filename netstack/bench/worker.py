@@ -18,12 +18,18 @@ from typing import TYPE_CHECKING, Any, Final
 from netstack.api import tap
 from netstack.bench import namespace, offloads, peer, work
 from netstack.bench.result import BenchError
+from netstack.bench.roundtrip import RoundTrips, of_kernel
 from netstack.core.config import Config
+from netstack.core.rng import Rng
+from netstack.device.impair import ImpairDevice
+from netstack.device.tap import TapDevice, configure_kernel_side
+from netstack.driver.realtime import RealTimeDriver
+from netstack.host import Host
+from netstack.stack import Stack
+from netstack.transport.tcp.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-    from netstack.host import Host
 
 VETH: Final = "bench-veth"
 TAP: Final = "bench-tap"
@@ -73,6 +79,19 @@ class Peer(Worker):
         """Close the idle connections."""
         self._servers.release()
 
+    def lose(self, interface: str, share: float) -> None:
+        """Lose that share of the frames that arrive at an interface."""
+        namespace.lose(interface, share)
+
+    def turn_offloads_off(self, interface: str) -> list[str]:
+        """Turn segmentation offloads off; return what is left on."""
+        offloads.turn_off(interface)
+        return offloads.of_interface(interface)
+
+    def round_trip(self) -> float:
+        """Return the round-trip time of the connection that was sent to last, in seconds."""
+        return self._servers.round_trips.median
+
 
 class Client(Worker):
     """What both contestants do; ``connect`` is what they differ in."""
@@ -93,6 +112,16 @@ class Client(Worker):
             "connections": work.connections,
         }
         return works[name](self.connect, seconds)
+
+    def send_watched(self, seconds: float) -> dict[str, float]:
+        """Send for that long; return the figures, with the round-trip time in seconds."""
+        watch = RoundTrips(self.round_trip)
+        figures = work.bulk_send(self.connect, seconds, watch)
+        return {**figures, "round_trip": watch.median}
+
+    def round_trip(self, stream: Any) -> float:
+        """Return the smoothed round-trip time of a connection in seconds."""
+        raise NotImplementedError
 
     def open_idle(self, count: int) -> None:
         """Open connections that stay idle."""
@@ -129,6 +158,19 @@ class Kernel(Client):
             "mtu": MTU,
         }
 
+    def lose(self, share: float) -> None:
+        """Lose that share of the frames that arrive."""
+        namespace.lose(VETH, share)
+
+    def turn_offloads_off(self) -> list[str]:
+        """Turn segmentation offloads off; return what is left on."""
+        offloads.turn_off(VETH)
+        return offloads.of_interface(VETH)
+
+    def round_trip(self, stream: socket.socket) -> float:
+        """Return the smoothed round-trip time of a connection in seconds."""
+        return of_kernel(stream)
+
     def connect(self, port: int) -> socket.socket:
         """Open a connection to the peer."""
         connection = socket.socket()
@@ -155,12 +197,32 @@ class StackClient(Client):
         ``started``: when this process was started, on the system's monotonic clock. ``number``
         makes the address: another stack at the same one would meet the peer's TIME-WAIT.
         """
-        address = f"{STACKS[number + 2]}/{STACKS.prefixlen}"
+        address = _address(number)
         start = time.monotonic()
         self.host = tap(TAP, address=address, gateway=STACK_PEER, mtu=MTU)
         work.first_octet(self.connect)
         now = time.monotonic()
         return {"host": now - start, "process": now - started}
+
+    def start_impaired(self, number: int) -> None:
+        """Make the host on a device whose arriving frames can be lost; see ``lose``."""
+        tap_device = TapDevice(TAP, mtu=MTU)
+        self._device = ImpairDevice(tap_device, Rng())
+        stack = Stack("host")
+        stack.attach(self._device, _address(number), gateway=STACK_PEER)
+        configure_kernel_side(TAP, STACK_PEER, STACKS.prefixlen)
+        self.host = Host(stack, RealTimeDriver())
+        work.first_octet(self.connect)
+
+    def lose(self, share: float) -> None:
+        """Lose that share of the frames that arrive."""
+        self._device.incoming.loss = share
+
+    def round_trip(self, stream: Any) -> float:
+        """Return the smoothed round-trip time of the connection that works, in seconds."""
+        connections = list(self.host.stack.tcp.connections.values())
+        open_ones = [each for each in connections if each.state is State.ESTABLISHED]
+        return open_ones[0].sender.rtt.srtt if open_ones else 0.0
 
     def describe(self) -> dict[str, Any]:
         """Return how the stack is set up."""
@@ -188,6 +250,10 @@ ROLES: Mapping[str, Callable[[int | None], Worker]] = {
     "kernel": Kernel,
     "stack": StackClient,
 }
+
+
+def _address(number: int) -> str:
+    return f"{STACKS[number + 2]}/{STACKS.prefixlen}"
 
 
 def _configure(address: str) -> None:
