@@ -39,8 +39,8 @@ class Delivery(NamedTuple):
     """What one acknowledgment brought.
 
     ``octets`` SND.UNA advanced by, ``delivered`` of all kinds for the first time, ``ranges`` with
-    their history. ``flight_size`` was in flight before; ``echoed_at`` is the time of sending that
-    the ACK's timestamp echoes, None without one.
+    their history. ``flight_size`` was in flight when something was last sent; ``echoed_at`` is
+    the time of sending that the ACK's timestamp echoes, None without one.
     """
 
     now: float
@@ -122,7 +122,7 @@ class Recovery:
         self.inflation = 0
         self.recover = snd_nxt
 
-    def on_reorder_timer(self, now: float, snd_una: int, snd_nxt: int) -> None:
+    def on_reorder_timer(self, now: float, snd_nxt: int, flight_size: int) -> None:
         """What might have been reordered has had its time (RFC 8985 6.2)."""
 
     # ---- for the kinds of recovery ---------------------------------------------------------
@@ -313,10 +313,9 @@ class SackRecovery(Recovery):
             )
             self.reorder_timeout = rack.detect(board, now, window)
 
-    def on_reorder_timer(self, now: float, snd_una: int, snd_nxt: int) -> None:
+    def on_reorder_timer(self, now: float, snd_nxt: int, flight_size: int) -> None:
         """RFC 8985 6.2: the reordering window has passed for something."""
         before = self.board.lost_octets
-        flight_size = self._outstanding() - before
         self._detect(now)
         if self.board.lost_octets > before and self.phase is Phase.OPEN:
             self._enter(now, snd_nxt, flight_size)

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from netstack.core.buffer import SendBuffer
 from netstack.core.seqnum import unwrap
 from netstack.core.trace import Reason
-from netstack.transport.tcp.delivery_rate import DeliveryRate
 from netstack.transport.tcp.recovery import (
     Delivery,
     Phase,
@@ -67,8 +66,8 @@ class Sender:
         "buffer",
         "buffer_size",
         "congestion",
-        "delivered",
         "fin_queued",
+        "flight_sent",
         "iss",
         "last_progress",
         "last_sent",
@@ -77,9 +76,7 @@ class Sender:
         "nodelay",
         "persist",
         "queue",
-        "rate",
         "recovery",
-        "retransmitted_octets",
         "retransmitted_segments",
         "rto_deadline",
         "rtt",
@@ -109,6 +106,7 @@ class Sender:
         self.snd_wl1 = 0
         self.snd_wl2 = 0
         self.max_window = 0
+        self.flight_sent = 0  # the flight just after the last transmission
         self.shift = 0  # the peer's window scale
         self.mss = congestion.mss  # effective: what one wire segment carries
         self.congestion = congestion
@@ -131,9 +129,6 @@ class Sender:
         self.persist = False
         self.timeouts = 0  # expiries since the last progress
         self.retransmitted_segments = 0
-        self.retransmitted_octets = 0
-        self.delivered = 0  # octets acknowledged or sacked
-        self.rate: DeliveryRate | None = None  # made once more than a segment is in flight
         self.last_progress = 0.0
         self.last_sent = 0.0
 
@@ -302,8 +297,6 @@ class Sender:
         self.last_sent = now
         if not self.queue:
             self.last_progress = now  # nothing was owed before: R2 counts from here
-            if self.rate is not None:
-                self.rate.restart(now, self.delivered, self.rtt.srtt)
         recovery = self.recovery
         if sent is None:
             self.queue.append(start, end, now, self.mss)
@@ -314,7 +307,7 @@ class Sender:
         else:
             self.queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
             self.retransmitted_segments += sent.segments
-            self.retransmitted_octets += end - start
+        self.flight_sent = self.flight_size
         if recovery is not None:
             recovery.on_sent(end - start, now, again=sent is not None)
         if transmission.reason is not Reason.PROBE:
@@ -397,7 +390,9 @@ class Sender:
         """Take in an ACK that advances SND.UNA or carries SACK ``blocks`` (as on the wire)."""
         queue = self.queue
         octets = ack - self.snd_una
-        flight = self.flight_size
+        # Of several acknowledgments in a burst, each finds the flight that the window allowed:
+        # nothing could be sent between them.
+        flight = max(self.flight_size, self.flight_sent)
         sacked_before = queue.sacked_octets
         gone = queue.acknowledge(ack) if octets else []
         rtt = _round_trip(gone, now)
@@ -415,9 +410,6 @@ class Sender:
         if octets:
             self._advance(ack, now)
         delivered = octets + queue.sacked_octets - sacked_before
-        self.delivered += delivered
-        if flight > self.mss:
-            self._sample_rate(now)
         echoed_at = None if timestamp_rtt is None else now - timestamp_rtt
         self._recover(
             Delivery(
@@ -437,14 +429,6 @@ class Sender:
             if queue:
                 self._arm(now)  # RFC 6298 5.3
         return Acknowledged(octets, rtt)
-
-    def _sample_rate(self, now: float) -> None:
-        rate = self.rate
-        if rate is None:
-            self.rate = DeliveryRate(now, self.delivered)
-        elif now >= rate.due:
-            limited = self.data_end <= self.snd_nxt
-            rate.sample(now, self.delivered, self.rtt.srtt, limited=limited)
 
     def _stop_rto(self) -> None:
         self.rto_deadline = None
@@ -514,7 +498,8 @@ class Sender:
         """What may have been overtaken has had its time (RFC 8985 6.2)."""
         self._reorder_deadline = None
         if self.recovery is not None:
-            self.recovery.on_reorder_timer(now, self.snd_una, self.snd_nxt)
+            flight = max(self.flight_size, self.flight_sent)
+            self.recovery.on_reorder_timer(now, self.snd_nxt, flight)
             timeout = self.recovery.reorder_timeout
             if timeout is not None:
                 self._reorder_deadline = now + timeout
@@ -562,13 +547,6 @@ class Sender:
         """Use ``mss`` octets a wire segment from the next transmission on."""
         self.mss = mss
         self.congestion.on_mss(mss)
-
-    def use_congestion(self, congestion: CongestionControl) -> None:
-        """Let ``congestion`` decide from now on; windows and a recovery under way go on."""
-        congestion.take_over(self.congestion)
-        self.congestion = congestion
-        if self.recovery is not None:
-            self.recovery.congestion = congestion
 
     def on_timeout(self, now: float) -> None:
         """The retransmission timer expired (RFC 6298 5.4-5.6)."""

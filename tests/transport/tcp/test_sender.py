@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from netstack.core.config import TcpConfig
+from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.rtt import RttEstimator
@@ -30,6 +31,35 @@ def transmit(sender, now, limit=10 * SMSS):
         sender.on_sent(transmission, now)
         sent.append(transmission)
     return sent
+
+
+def test_each_acknowledgment_of_a_burst_opens_the_window():
+    sender = opened()
+    sender.congestion.ssthresh = sender.congestion.cwnd = 10 * SMSS
+    sender.take(bytes(100 * SMSS))
+    transmit(sender, 0.2)
+    for _ in range(4):
+        ack = sender.snd_una
+        for segments in (3, 3, 4):  # nothing can leave between them
+            ack += segments * SMSS
+            sender.on_ack(ack, 0.3, 0.1)
+        transmit(sender, 0.3)
+    assert sender.congestion.cwnd == 13 * SMSS
+
+
+def test_loss_seen_late_in_a_burst_halves_the_window_of_its_beginning():
+    sender = opened()
+    sender.sack_on = True
+    sender.congestion.ssthresh = sender.congestion.cwnd = 20 * SMSS
+    sender.take(bytes(100 * SMSS))
+    transmit(sender, 0.2, 20 * SMSS)
+    start = sender.snd_una + 8 * SMSS
+    sender.on_ack(start, 0.3, 0.1)
+    for end in (2, 3, 4):
+        block = ((start + SMSS) & MASK, (start + end * SMSS) & MASK)
+        sender.on_ack(start, 0.3, None, (block,))
+    assert sender.recovering
+    assert sender.congestion.ssthresh == 10 * SMSS
 
 
 class SenderMachine(RuleBasedStateMachine):

@@ -25,8 +25,8 @@ class CongestionControl:
     ) -> None:
         """``bytes_acked`` octets were newly acknowledged, outside of recovery.
 
-        ``flight_size`` was in flight before. ``srtt`` is the smoothed round-trip time, ``rtt``
-        the sample that this acknowledgment gave, if it gave one.
+        ``flight_size`` was in flight when something was last sent. ``srtt`` is the smoothed
+        round-trip time, ``rtt`` the sample that this acknowledgment gave, if it gave one.
         """
         raise NotImplementedError
 
@@ -42,11 +42,6 @@ class CongestionControl:
         """The last reduction was for nothing: ``cwnd`` and ``ssthresh`` are from before."""
         self.cwnd = max(self.cwnd, cwnd)
         self.ssthresh = max(self.ssthresh, ssthresh)
-
-    def take_over(self, other: CongestionControl) -> None:
-        """Go on where ``other`` stood: what it learnt of the path stays."""
-        self.cwnd = other.cwnd
-        self.ssthresh = other.ssthresh
 
     def limited(self, flight_size: int) -> bool:
         """Whether the window, not the application, limited what was in flight (RFC 7661 4.3).
