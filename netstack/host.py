@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from netstack.driver.base import Driver, Task
     from netstack.naming.resolver import Resolution
     from netstack.socket import Service, TaskService
-    from netstack.stack import ConnectionInfo, Stack
+    from netstack.stack import Stack
+    from netstack.transport.tcp.info import ConnectionInfo
 
 P = ParamSpec("P")
 T = TypeVar("T")

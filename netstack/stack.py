@@ -8,7 +8,7 @@ happened to endpoints is pulled with ``next_event``. No protocol rule lives here
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netstack.core.address import IPAddress, parse_address, parse_cidr, parse_mac, parse_prefix
 from netstack.core.context import Context
@@ -36,28 +36,11 @@ if TYPE_CHECKING:
     from netstack.link.interface import Interface
     from netstack.transport.tcp.connection import Connection
     from netstack.transport.tcp.forwarder import Incoming
+    from netstack.transport.tcp.info import ConnectionInfo
     from netstack.transport.tcp.listener import Listener
     from netstack.transport.udp import Datagrams
 
 _ROUNDS = 64  # of output in one poll; what is left is due at once
-
-
-class ConnectionInfo(NamedTuple):
-    """One line of ``ss -ti``: sizes in octets, times in seconds."""
-
-    local: tuple[str, int]
-    remote: tuple[str, int]
-    state: str
-    send_queue: int
-    receive_queue: int
-    cwnd: int
-    ssthresh: int
-    mss: int
-    flight_size: int
-    srtt: float
-    rto: float
-    send_window: int
-    retransmitted: int
 
 
 class Echo:
@@ -359,7 +342,7 @@ class Stack:
 
     def connections(self) -> list[ConnectionInfo]:
         """Return the TCP connections, as ``ss -ti`` shows them."""
-        return [_info(connection) for connection in self.tcp.connections.values()]
+        return [connection.info() for connection in self.tcp.connections.values()]
 
     def trace(self, listener: Callable[[TraceEvent], None]) -> AbstractContextManager[None]:
         """Hand every event within the ``with`` block to ``listener``, after its step."""
@@ -373,22 +356,3 @@ def _tracing(context: Context, listener: Callable[[TraceEvent], None]) -> Iterat
         yield
     finally:
         stop()
-
-
-def _info(connection: Connection) -> ConnectionInfo:
-    sender, receiver = connection.sender, connection.receiver
-    return ConnectionInfo(
-        connection.local,
-        connection.remote,
-        connection.state.name.replace("_", "-"),
-        max(sender.data_end - max(sender.snd_una, sender.iss + 1), 0),
-        receiver.buffer.length if receiver.buffer is not None else 0,
-        sender.congestion.cwnd,
-        sender.congestion.ssthresh,
-        sender.mss,
-        sender.flight_size,
-        sender.rtt.srtt,
-        sender.rtt.timeout(),
-        sender.snd_wnd,
-        sender.retransmitted_segments,
-    )

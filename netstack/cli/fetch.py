@@ -25,6 +25,8 @@ from netstack.cli.common import (
     open_world,
     positive,
 )
+from netstack.cli.table import connection_table
+from netstack.core.trace import StateChanged
 from netstack.explain.layers import explain
 from netstack.explain.narrative import Narrative
 from netstack.labs.internet import HOME_PAGE
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from netstack.cli.common import World
     from netstack.cli.output import Output
     from netstack.core.trace import TraceEvent
+    from netstack.transport.tcp.connection import Connection
 
 SCHEMA = "netstack.fetch/1"
 
@@ -57,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-k", dest="insecure", action="store_true", help="any certificate")
     parser.add_argument("--cacert", metavar="FILE", help="trust these certificates alone")
     parser.add_argument("--explain", action="store_true", help="every frame, layer by layer")
-    parser.add_argument("--stats", action="store_true", help="the stack's counters")
+    parser.add_argument(
+        "--stats", action="store_true", help="the stack's connections and counters"
+    )
     add_network_options(parser)
     add_output_options(parser)
 
@@ -134,12 +139,21 @@ def _traced(
     host = world.host
     start = host.now
     events: list[TraceEvent] = []
+    connections: dict[Connection, None] = {}
+
+    def keep(event: TraceEvent) -> None:
+        # One that was closed meanwhile is in no table any more; its numbers are in itself.
+        if isinstance(event, StateChanged):
+            connections.update(dict.fromkeys(host.stack.tcp.connections.values()))
+
     # A frame's reason is known where it is sent: in the built-in internet, on every host.
     hosts = world.hosts if arguments.explain else () if output.quiet else (host,)
     try:
         with ExitStack() as tracing:
             for traced in hosts:
                 tracing.enter_context(traced.trace(events.append))
+            if arguments.stats:
+                tracing.enter_context(host.trace(keep))
             return fetch(host=host, **request)
     finally:
         if arguments.explain:
@@ -149,6 +163,8 @@ def _traced(
         for line in (*narrative.tell(events), *narrative.end()):
             output.tell(line.text, line.kind)
         if arguments.stats:
+            for row in connection_table(each.info() for each in connections):
+                output.show(row)
             for name, value in sorted(host.counters().items()):
                 output.show(f"{value:>10}  {name}", "dim")
 

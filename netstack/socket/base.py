@@ -175,7 +175,7 @@ class SocketBase:
 
     # -- options ------------------------------------------------------------------------------
 
-    def setsockopt(self, level: int, optname: int, value: int | bytes) -> None:
+    def setsockopt(self, level: int, optname: int, value: int | bytes | str) -> None:
         """Set an option.
 
         Raises: ENOPROTOOPT for one that isn't known, EINVAL for an unusable value.
@@ -210,8 +210,8 @@ class SocketBase:
             value = self._default(option)
         encoded = option.encode(value)
         if buflen and isinstance(encoded, int):
-            return encoded.to_bytes(4, "little", signed=True)[:buflen]
-        return encoded
+            encoded = encoded.to_bytes(4, "little", signed=True)
+        return encoded[:buflen] if buflen and isinstance(encoded, bytes) else encoded
 
     def _apply(self, name: str, value: Any) -> None:
         """Hand an option to the endpoint, if there is one."""

@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netstack.socket.errno import os_error
+from netstack.transport.tcp.congestion import ALGORITHMS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,8 @@ TCP_KEEPIDLE = getattr(std, "TCP_KEEPIDLE", 4)
 TCP_KEEPINTVL = getattr(std, "TCP_KEEPINTVL", 5)
 TCP_KEEPCNT = getattr(std, "TCP_KEEPCNT", 6)
 TCP_USER_TIMEOUT = getattr(std, "TCP_USER_TIMEOUT", 18)
+TCP_INFO = getattr(std, "TCP_INFO", 11)
+TCP_CONGESTION = getattr(std, "TCP_CONGESTION", 13)
 IP_TOS = getattr(std, "IP_TOS", 1)
 IP_TTL = getattr(std, "IP_TTL", 2)
 
@@ -93,6 +96,23 @@ def _user_timeout(value: Any) -> float | None:
     return milliseconds / 1000 or None
 
 
+_CONGESTION_NAME_LENGTH = 16  # TCP_CA_NAME_MAX
+_LINUX_NAMES = {"newreno": "reno"}  # RFC 5681 and 6582 by the name Linux has for them
+
+
+def _congestion(value: Any) -> str:
+    name = value if isinstance(value, str) else bytes(value).split(b"\0")[0].decode("latin-1")
+    name = next((ours for ours, linux in _LINUX_NAMES.items() if linux == name), name)
+    if name not in ALGORITHMS:
+        raise os_error(errno.ENOENT)
+    return name
+
+
+def _pack_congestion(name: str) -> bytes:
+    octets = _LINUX_NAMES.get(name, name).encode()
+    return octets[: _CONGESTION_NAME_LENGTH - 1].ljust(_CONGESTION_NAME_LENGTH, b"\0")
+
+
 IGNORED = frozenset({(SOL_SOCKET, SO_REUSEADDR), (SOL_SOCKET, SO_REUSEPORT)})
 """Kept and told, without effect: TIME-WAIT never keeps a listener of this stack from its port,
 and two sockets never share one."""
@@ -114,6 +134,7 @@ STREAM: dict[tuple[int, int], Option] = {
     (IPPROTO_TCP, TCP_KEEPIDLE): Option("keepalive_idle", None, _positive, int),
     (IPPROTO_TCP, TCP_KEEPINTVL): Option("keepalive_interval", None, _positive, int),
     (IPPROTO_TCP, TCP_KEEPCNT): Option("keepalive_probes", None, _positive, int),
+    (IPPROTO_TCP, TCP_CONGESTION): Option("congestion", None, _congestion, _pack_congestion),
     (IPPROTO_TCP, TCP_USER_TIMEOUT): Option(
         "user_timeout", None, _user_timeout, lambda seconds: round((seconds or 0) * 1000)
     ),

@@ -11,6 +11,7 @@ from netstack.core.address import parse_address
 from netstack.core.errors import NetstackError
 from netstack.driver.base import PENDING, Pending
 from netstack.socket import options as so
+from netstack.socket import tcp_info
 from netstack.socket.base import (
     ANY,
     SHUT_RD,
@@ -363,6 +364,21 @@ class StreamSocket(SocketBase):
         if self._connecting or connection.state is State.CLOSED:
             raise os_error(errno.ENOTCONN)
         return connection.remote
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:
+        """Return an option's value; TCP_INFO is Linux's ``struct tcp_info``."""
+        if (level, optname) == (so.IPPROTO_TCP, so.TCP_INFO):
+            self._check_open()
+            octets = self._call(self._info)
+            return octets[:buflen] if buflen else octets
+        return super().getsockopt(level, optname, buflen)
+
+    def _info(self, _now: float) -> bytes:
+        if self._connection is not None:
+            return tcp_info.pack(self._connection.info())
+        if self._listener is not None:
+            return tcp_info.pack_listener(self._listener.waiting, self._listener.backlog)
+        return tcp_info.pack_closed()
 
     def _listening(self) -> bool:
         return self._listener is not None

@@ -111,6 +111,15 @@ def test_stats_show_the_counters(capsys):
     assert "link.frames_sent" in capsys.readouterr().err
 
 
+def test_stats_show_each_connection_as_ss_does(capsys):
+    assert main(["fetch", "--stats", "-q"]) == 0
+    heading, first, details = capsys.readouterr().err.splitlines()[:3]
+    assert heading.split() == "State Recv-Q Send-Q Local Address:Port Peer Address:Port".split()
+    assert first.rstrip().endswith(":80")
+    for name in ("cubic", "rto:", "rtt:", "mss:", "cwnd:10", "bytes_sent:", "bytes_received:"):
+        assert name in details
+
+
 @pytest.mark.needs("rich")
 def test_colour_changes_no_word(capsys):
     import re

@@ -16,6 +16,7 @@ from netstack.core.trace import Reason, StateChanged, SystemCall
 from netstack.transport.events import Closed, Connected, PeerClosed, Readable, Writable
 from netstack.transport.tcp import output
 from netstack.transport.tcp.congestion import make
+from netstack.transport.tcp.info import ConnectionInfo, describe
 from netstack.transport.tcp.receiver import Receiver
 from netstack.transport.tcp.rtt import RttEstimator
 from netstack.transport.tcp.sender import Sender
@@ -184,6 +185,10 @@ class Connection:
         sent, received = self.sender.buffer, self.receiver.buffer
         return (len(sent) if sent is not None else 0) + (received.length if received else 0)
 
+    def info(self) -> ConnectionInfo:
+        """Return the numbers that ``ss -ti`` shows."""
+        return describe(self)
+
     # ---- the user's calls ------------------------------------------------------------------
 
     def send(self, data: Buffer, now: float) -> int:
@@ -317,6 +322,9 @@ class Connection:
             fields[_KEEPALIVE_FIELDS[name]] = value
             self.keepalive = (fields[0], fields[1], int(fields[2]))
             self.restart_keepalive()
+        elif name == "congestion":
+            initial = self.tcp.config.initial_window
+            self.sender.use_congestion(make(str(value), self.sender.mss, initial))
         elif name in ("linger", "user_timeout", "ttl", "traffic_class"):
             setattr(self, name, value)
         else:
@@ -335,12 +343,14 @@ class Connection:
         """Return the option ``name``.
 
         Names: nodelay keepalive keepalive_idle keepalive_interval keepalive_probes send_buffer
-        receive_buffer linger user_timeout ttl traffic_class.
+        receive_buffer linger user_timeout ttl traffic_class congestion.
 
         Raises: ValueError for an unknown name.
         """
         if name == "nodelay":
             return self.sender.nodelay
+        if name == "congestion":
+            return self.sender.congestion.name
         if name == "send_buffer":
             return self.sender.buffer_size
         if name == "receive_buffer":
@@ -392,7 +402,7 @@ class Connection:
         config, sender = self.tcp.config, self.sender
         sender.rtt.after_lost_syn()
         initial = config.initial_window if sender.retransmitted_segments == 1 else 1
-        sender.congestion = make(config.congestion, sender.mss, initial)
+        sender.congestion = make(sender.congestion.name, sender.mss, initial)
 
     def enter_time_wait(self) -> None:
         """Stay for 2 MSL, to catch what the network still holds (RFC 9293 3.6.1)."""

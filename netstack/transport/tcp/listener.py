@@ -53,6 +53,11 @@ class Listener:
         """Whether ``accept`` would return a connection."""
         return bool(self._queue)
 
+    @property
+    def waiting(self) -> int:
+        """How many connections wait to be accepted."""
+        return len(self._queue)
+
     def accept(self) -> Connection | None:
         """Return the oldest connection that is waiting, or None."""
         if not self._queue:

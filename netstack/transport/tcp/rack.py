@@ -25,7 +25,9 @@ class Rack:
         "_fack",
         "_persist",
         "_reo_wnd_mult",
+        "dsacks",
         "end_seq",
+        "reordering",
         "reordering_seen",
         "rtt",
         "sent_at",
@@ -36,6 +38,8 @@ class Rack:
         self.end_seq = 0
         self.rtt = 0.0
         self.reordering_seen = False
+        self.reordering = 0  # octets by which a segment was overtaken, at most
+        self.dsacks = 0
         self._fack = 0
         self._reo_wnd_mult = 1
         self._persist = 0
@@ -62,9 +66,11 @@ class Rack:
             self._fack = sent.end
         elif sent.transmissions == 1:
             self.reordering_seen = True
+            self.reordering = max(self.reordering, self._fack - sent.start)
 
     def on_dsack(self, snd_una: int, snd_nxt: int) -> None:
         """Something was sent twice for nothing: tolerate more reordering, once a round trip."""
+        self.dsacks += 1
         if self._dsack_round is None or snd_una >= self._dsack_round:
             self._dsack_round = snd_nxt
             self._reo_wnd_mult = min(self._reo_wnd_mult + 1, MAX_REO_WND_MULT)

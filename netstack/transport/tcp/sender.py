@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from netstack.core.buffer import SendBuffer
 from netstack.core.seqnum import unwrap
 from netstack.core.trace import Reason
+from netstack.transport.tcp.delivery_rate import DeliveryRate
 from netstack.transport.tcp.recovery import (
     Delivery,
     Phase,
@@ -66,6 +67,7 @@ class Sender:
         "buffer",
         "buffer_size",
         "congestion",
+        "delivered",
         "fin_queued",
         "flight_sent",
         "iss",
@@ -76,7 +78,9 @@ class Sender:
         "nodelay",
         "persist",
         "queue",
+        "rate",
         "recovery",
+        "retransmitted_octets",
         "retransmitted_segments",
         "rto_deadline",
         "rtt",
@@ -129,6 +133,9 @@ class Sender:
         self.persist = False
         self.timeouts = 0  # expiries since the last progress
         self.retransmitted_segments = 0
+        self.retransmitted_octets = 0
+        self.delivered = 0  # octets acknowledged or sacked
+        self.rate: DeliveryRate | None = None  # made once more than a segment is in flight
         self.last_progress = 0.0
         self.last_sent = 0.0
 
@@ -297,6 +304,8 @@ class Sender:
         self.last_sent = now
         if not self.queue:
             self.last_progress = now  # nothing was owed before: R2 counts from here
+            if self.rate is not None:
+                self.rate.restart(now, self.delivered, self.rtt.srtt)
         recovery = self.recovery
         if sent is None:
             self.queue.append(start, end, now, self.mss)
@@ -307,6 +316,7 @@ class Sender:
         else:
             self.queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
             self.retransmitted_segments += sent.segments
+            self.retransmitted_octets += end - start
         self.flight_sent = self.flight_size
         if recovery is not None:
             recovery.on_sent(end - start, now, again=sent is not None)
@@ -410,6 +420,9 @@ class Sender:
         if octets:
             self._advance(ack, now)
         delivered = octets + queue.sacked_octets - sacked_before
+        self.delivered += delivered
+        if flight > self.mss:
+            self._sample_rate(now)
         echoed_at = None if timestamp_rtt is None else now - timestamp_rtt
         self._recover(
             Delivery(
@@ -429,6 +442,14 @@ class Sender:
             if queue:
                 self._arm(now)  # RFC 6298 5.3
         return Acknowledged(octets, rtt)
+
+    def _sample_rate(self, now: float) -> None:
+        rate = self.rate
+        if rate is None:
+            self.rate = DeliveryRate(now, self.delivered)
+        elif now >= rate.due:
+            limited = self.data_end <= self.snd_nxt
+            rate.sample(now, self.delivered, self.rtt.srtt, limited=limited)
 
     def _stop_rto(self) -> None:
         self.rto_deadline = None
@@ -547,6 +568,13 @@ class Sender:
         """Use ``mss`` octets a wire segment from the next transmission on."""
         self.mss = mss
         self.congestion.on_mss(mss)
+
+    def use_congestion(self, congestion: CongestionControl) -> None:
+        """Let ``congestion`` decide from now on; windows and a recovery under way go on."""
+        congestion.take_over(self.congestion)
+        self.congestion = congestion
+        if self.recovery is not None:
+            self.recovery.congestion = congestion
 
     def on_timeout(self, now: float) -> None:
         """The retransmission timer expired (RFC 6298 5.4-5.6)."""

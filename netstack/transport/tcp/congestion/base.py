@@ -43,6 +43,11 @@ class CongestionControl:
         self.cwnd = max(self.cwnd, cwnd)
         self.ssthresh = max(self.ssthresh, ssthresh)
 
+    def take_over(self, other: CongestionControl) -> None:
+        """Go on where ``other`` stood: what it learnt of the path stays."""
+        self.cwnd = other.cwnd
+        self.ssthresh = other.ssthresh
+
     def limited(self, flight_size: int) -> bool:
         """Whether the window, not the application, limited what was in flight (RFC 7661 4.3).
 

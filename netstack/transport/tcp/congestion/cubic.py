@@ -104,6 +104,12 @@ class Cubic(CongestionControl):
         self.cwnd = self.mss
         self._epoch_start = None
 
+    def take_over(self, other: CongestionControl) -> None:
+        """Go on from the other's windows: the curve starts there, its plateau is not known."""
+        super().take_over(other)
+        if self.ssthresh < 1 << 30:
+            self._hystart = None  # RFC 9406 4.3: for the first slow start only
+
     def on_idle(self, initial_segments: int) -> None:
         """Restart after idle; the curve's time starts over too (RFC 9438 5.8)."""
         super().on_idle(initial_segments)
