@@ -26,6 +26,7 @@ class Reason(Enum):
     TLP = "tail loss probe (RFC 8985 7)"
     PROBE = "zero-window probe (RFC 9293 3.8.6.1)"
     PMTU = "the path's MTU became smaller (RFC 1191 6.4)"
+    PMTU_PROBE = "does the path take segments of this size? (RFC 4821 7.3)"
     ACK = "acknowledge every second full segment (RFC 9293 3.8.6.3)"
     ACK_OUT_OF_ORDER = "duplicate acknowledgment: a gap before what arrived (RFC 5681 4.2)"
     DELAYED_ACK = "the delayed acknowledgment's time was up (RFC 9293 3.8.6.3)"

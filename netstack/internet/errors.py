@@ -41,7 +41,8 @@ class NetworkError(NamedTuple):
 
     ``local`` and ``remote`` are packed addresses, ``local`` the one we sent from. The ports and
     ``seq`` (TCP's sequence number; None for other protocols) are quoted from that packet.
-    ``mtu`` is given for PACKET_TOO_BIG only. ``reporter`` is None if this host found out itself.
+    ``mtu`` is given for PACKET_TOO_BIG only, and ``reported_mtu`` as it was before our floor was
+    applied. ``reporter`` is None if this host found out itself.
     """
 
     kind: ErrorKind
@@ -52,3 +53,4 @@ class NetworkError(NamedTuple):
     seq: int | None = None
     mtu: int = 0
     reporter: bytes | None = None
+    reported_mtu: int = 0

@@ -230,6 +230,7 @@ class Icmpv4:
             quote.seq,
             max(mtu, MIN_PMTU) if mtu else 0,
             packet.source,
+            mtu,
         )
         if handler is None or not handler(error):
             self._drop("icmpv4.error_not_believed", packet)

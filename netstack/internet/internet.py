@@ -148,6 +148,10 @@ class Internet:
         self._ipv4.handlers[protocol] = handler
         self._icmpv4.error_handlers[protocol] = error_handler
 
+    def learn_mtu(self, destination: IPAddress, mtu: int) -> None:
+        """Believe that the path to ``destination`` takes packets of ``mtu`` octets at most."""
+        self._paths.pmtu.update(destination.packed, mtu)
+
     def send_error(self, packet: ReceivedPacket, kind: ErrorKind, mtu: int = 0) -> None:
         """Send an ICMP error about ``packet`` to its source, unless a rule forbids it.
 

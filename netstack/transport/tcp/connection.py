@@ -14,7 +14,7 @@ from netstack.core.errors import Aborted, LocalProtocolError, NetstackError, Res
 from netstack.core.timers import Timer
 from netstack.core.trace import Reason, StateChanged, SystemCall
 from netstack.transport.events import Closed, Connected, PeerClosed, Readable, Writable
-from netstack.transport.tcp import output
+from netstack.transport.tcp import output, pmtud
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.info import ConnectionInfo, describe
 from netstack.transport.tcp.receiver import Receiver
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from netstack.core.address import IPAddress
     from netstack.internet.path import Path
     from netstack.transport.tcp.listener import Listener
+    from netstack.transport.tcp.pmtud import PathSearch
     from netstack.transport.tcp.protocol import Tcp
 
 PAWS_IDLE = 24 * 86_400.0  # seconds, RFC 7323 5.5
@@ -58,6 +59,7 @@ class Connection:
         "local_port",
         "orphan",
         "path",
+        "path_search",
         "peer_mss",
         "ports",
         "receiver",
@@ -94,6 +96,7 @@ class Connection:
         self.remote_address, self.remote_port = remote
         self.ports = local[1].to_bytes(2, "big") + remote[1].to_bytes(2, "big")
         self.path = path
+        self.path_search: PathSearch | None = None  # made when its MTU is in doubt
         self.state = State.CLOSED
         self.peer_mss = 536  # RFC 9293 3.7.1, until its SYN says more
         self.ts_on = False
@@ -544,6 +547,8 @@ class Connection:
             return
         self.tcp.context.count("tcp.retransmission_timer")
         sender.on_timeout(now)
+        if pmtud.on_timeout(self):
+            output.update_mss(self)
         if sender.timeouts == self.tcp.config.r1_retransmissions:
             # RFC 9293 3.8.3 a: R1. The neighbour cache finds a dead gateway by itself, since
             # nothing confirms it any more and it is probed.

@@ -13,6 +13,7 @@ from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason, SegmentSent
 from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
+from netstack.transport.tcp import pmtud
 from netstack.transport.tcp.sender import MAX_SUPER_SEGMENT, Transmission
 from netstack.transport.tcp.state import State
 from netstack.wire.tcp import (
@@ -43,7 +44,11 @@ _BURST_TIME = 0.001  # seconds at the current rate that one super-segment may sp
 def mss_of(connection: Connection) -> int:
     """Return the effective MSS: what one wire segment carries (RFC 9293 3.7.1, Eff.snd.MSS)."""
     path = connection.path
-    available = path.mtu - path.header_size - HEADER_LENGTH
+    mtu = path.mtu
+    search = connection.path_search
+    if search is not None and search.limit is not None:
+        mtu = min(mtu, search.limit)
+    available = mtu - path.header_size - HEADER_LENGTH
     peer = max(connection.peer_mss, connection.tcp.config.min_mss)
     mss = min(available, peer)
     if connection.ts_on:
@@ -76,13 +81,18 @@ def refresh_path(connection: Connection, now: float) -> bool:
     except Unreachable as error:
         connection.soft_error = error
         return False
+    update_mss(connection)
+    return True
+
+
+def update_mss(connection: Connection) -> None:
+    """Use the segment size that path and peer allow now; what is larger goes again."""
     mss = mss_of(connection)
     sender = connection.sender
     if mss != sender.mss:
         if mss < sender.mss:
             sender.mark_larger_than(mss)
         sender.on_mss(mss)
-    return True
 
 
 def transmit_due(connection: Connection, now: float) -> bool:
@@ -134,6 +144,8 @@ def _transmit_syn(connection: Connection, now: float) -> None:
 def _transmit_data(connection: Connection, now: float) -> bool:
     """Send ranges while windows and the queue below allow; True if it stopped for fairness."""
     sender = connection.sender
+    if connection.path_search is not None and not _probe_path(connection, now):
+        return False
     for _ in range(4):
         room = connection.path.room(connection.key)
         limit = _burst_limit(connection, min(room, MAX_SUPER_SEGMENT))
@@ -147,6 +159,24 @@ def _transmit_data(connection: Connection, now: float) -> bool:
             sender.wait(now)
             return False
         _send_range(connection, transmission, now)
+    return True
+
+
+def _probe_path(connection: Connection, now: float) -> bool:
+    """Go on with the search for the path's MTU (RFC 4821); False: data waits for the probe."""
+    if pmtud.judge_probe(connection, now):
+        update_mss(connection)
+    octets = pmtud.wanted_probe(connection, now)
+    if not octets or connection.path.room(connection.key) < octets:
+        return True
+    sender = connection.sender
+    if sender.congestion.cwnd - sender.flight_size < octets:
+        return False  # what is in flight will make room: less than a window of it is wanted
+    usual, sender.mss = sender.mss, octets  # one wire segment
+    try:
+        _send_range(connection, pmtud.begin_probe(connection, octets), now)
+    finally:
+        sender.mss = usual
     return True
 
 
@@ -231,6 +261,8 @@ def send_tail_probe(connection: Connection, now: float) -> None:
     sender = connection.sender
     transmission = sender.probe_tail(now) if refresh_path(connection, now) else None
     if transmission is not None:
+        if transmission.retransmitted is not None:
+            pmtud.on_tail_probe(connection)
         _send_range(connection, transmission, now)
     sender.restart_timer(now)
 

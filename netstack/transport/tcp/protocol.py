@@ -18,7 +18,7 @@ from netstack.core.trace import CongestionSample, Reason, SegmentReceived
 from netstack.device.base import Checksum
 from netstack.internet.errors import ErrorKind, NetworkError
 from netstack.transport.ports import EADDRINUSE, choose_port
-from netstack.transport.tcp import arrival, output, syn_cookies
+from netstack.transport.tcp import arrival, output, pmtud, syn_cookies
 from netstack.transport.tcp.bare import send_bare
 from netstack.transport.tcp.connection import Connection
 from netstack.transport.tcp.forwarder import Incoming
@@ -376,12 +376,15 @@ class Tcp:
             self.context.drop("tcp.error_for_nobody")
             return False
         sender = connection.sender
+        distance = 0
         if error.seq is not None:
             distance = (error.seq - sender.snd_una) & MASK
             if distance >= max(sender.snd_max - sender.snd_una, 0):
                 self.context.drop("tcp.error_not_in_flight")
                 return False
         if error.kind is ErrorKind.PACKET_TOO_BIG:
+            if not pmtud.believes(connection, error, sender.snd_una + distance):
+                return False
             self.mark_dirty(connection)
             return True
         reason = _error_of(error, connection)

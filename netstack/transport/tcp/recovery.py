@@ -162,6 +162,13 @@ class Recovery:
         self.board.unmark_lost()
         self._end()
 
+    def forgive(self) -> None:
+        """The only loss was that of a large probe: it shows no congestion (RFC 4821 7.6.2)."""
+        if self.phase is Phase.RECOVERY and self._first_retransmit_at is None and self._prior:
+            self.congestion.undo(*self._prior)
+            self._prior = None
+            self._end()
+
     def _proved_spurious(self, delivery: Delivery) -> bool:
         if self._prior is None or self._first_retransmit_at is None:
             return False

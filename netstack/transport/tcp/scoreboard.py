@@ -111,6 +111,13 @@ class Scoreboard:
         """Return the index of the range that holds ``position``; -1 if it is before all."""
         return bisect_right(self._ranges, position, key=_start) - 1
 
+    def find(self, position: int) -> SentRange | None:
+        """Return the range that holds ``position``."""
+        index = self._index(position)
+        if index < 0 or self._ranges[index].end <= position:
+            return None
+        return self._ranges[index]
+
     # ---- acknowledgments -------------------------------------------------------------------
 
     def acknowledge(self, ack: int) -> list[SentRange]:

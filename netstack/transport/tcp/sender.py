@@ -64,6 +64,7 @@ class Sender:
         "_reorder_deadline",
         "_tlp_again",
         "_tlp_end",
+        "acked_size",
         "buffer",
         "buffer_size",
         "congestion",
@@ -116,6 +117,7 @@ class Sender:
         self.congestion = congestion
         self.rtt = rtt
         self.buffer: SendBuffer | None = None
+        self.acked_size = 0  # of the largest segment that was acknowledged
         self.taken = 0  # octets that the application has handed over
         self.buffer_size = config.send_buffer
         self.queue = Scoreboard()
@@ -418,7 +420,7 @@ class Sender:
             # RFC 8961 4 (3): data that was sent once got through, or a probe was answered.
             self.rtt.backoff = 0
         if octets:
-            self._advance(ack, now)
+            self._advance(ack, now, gone)
         delivered = octets + queue.sacked_octets - sacked_before
         self.delivered += delivered
         if flight > self.mss:
@@ -455,7 +457,9 @@ class Sender:
         self.rto_deadline = None
         self.timer_deadline = None
 
-    def _advance(self, ack: int, now: float) -> None:
+    def _advance(self, ack: int, now: float, gone: list[SentRange]) -> None:
+        if gone and self.acked_size < self.mss:
+            self.acked_size = max(self.acked_size, _largest_segment(gone))
         self.snd_una = ack
         self.snd_nxt = max(self.snd_nxt, ack)
         if self.buffer is not None:
@@ -619,6 +623,10 @@ def _round_trip(gone: list[SentRange], now: float) -> float | None:
         return None
     last = gone[-1]
     return None if last.sacked else now - last.sent_at
+
+
+def _largest_segment(gone: list[SentRange]) -> int:
+    return max(min(sent.end - sent.start, sent.gso_size) for sent in gone)
 
 
 def _within(left: int, right: int, block: Sequence[tuple[int, int]]) -> bool:

@@ -173,7 +173,8 @@ def test_long_repeated_data_ends_the_back_off_once_acknowledged(peer):
     peer.segments()
     while not peer.device.sent:
         peer.advance(0.5)
-    peer.inject("A", seq=1, ack=1_461, window=1_460)
+    repeated = peer.expect("A", seq=1)
+    peer.inject("A", seq=1, ack=1 + len(repeated.data), window=1_460)
     assert peer.connection.sender.rtt.backoff == 0
 
 

@@ -65,6 +65,6 @@ class CongestionControl:
         self.cwnd = min(self.cwnd, initial_segments * self.mss)
 
     def on_mss(self, mss: int) -> None:
-        """The segment size changed; windows keep their octets, two segments at least."""
+        """The segment size changed; windows keep their octets, one segment at least."""
         self.mss = mss
-        self.cwnd = max(self.cwnd, 2 * mss)
+        self.cwnd = max(self.cwnd, mss)
