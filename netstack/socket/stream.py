@@ -399,8 +399,12 @@ class StreamSocket(SocketBase):
 
     def _take_error(self, now: float) -> int:
         connection = self._connection
-        if connection is None or connection.state is not State.CLOSED:
+        if connection is None:
             return super()._take_error(now)
+        if connection.state is not State.CLOSED:
+            # As Linux's sk_err_soft: the connection goes on, but somebody complained.
+            soft = connection.take_soft_error()
+            return (getattr(soft, "errno", None) or 0) or super()._take_error(now)
         try:
             connection.send(b"", now)  # a dead connection tells its error once
         except OSError as error:

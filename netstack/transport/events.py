@@ -55,6 +55,16 @@ class Closed(Event):
     error: NetstackError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SoftError(Event):
+    """Something is wrong on the way, the connection goes on trying (RFC 9293 3.9.1.8).
+
+    An ICMP error that is no end, or R1 retransmissions without an answer.
+    """
+
+    error: NetstackError
+
+
 class EventQueue:
     """Events in order; an event equal to one still waiting is not queued again."""
 

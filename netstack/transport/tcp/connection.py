@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from netstack.core.errors import Aborted, LocalProtocolError, NetstackError, Reset, TimedOut
 from netstack.core.timers import Timer
 from netstack.core.trace import Reason, StateChanged, SystemCall
-from netstack.transport.events import Closed, Connected, PeerClosed, Readable, Writable
+from netstack.transport.events import (
+    Closed,
+    Connected,
+    PeerClosed,
+    Readable,
+    SoftError,
+    Writable,
+)
 from netstack.transport.tcp import output, pmtud
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.info import ConnectionInfo, describe
@@ -65,6 +72,7 @@ class Connection:
         "receiver",
         "remote_address",
         "remote_port",
+        "report_errors",
         "sender",
         "soft_error",
         "state",
@@ -114,6 +122,7 @@ class Connection:
         self.error: NetstackError | None = None
         self._error_told = False
         self.soft_error: NetstackError | None = None
+        self.report_errors = True  # soft ones, by event and SO_ERROR (RFC 9293 3.9.1.8)
         self.orphan = False  # the application closed it: nobody will read
         self.linger: float | None = None
         self.user_timeout: float | None = None
@@ -325,6 +334,8 @@ class Connection:
             fields[_KEEPALIVE_FIELDS[name]] = value
             self.keepalive = (fields[0], fields[1], int(fields[2]))
             self.restart_keepalive()
+        elif name == "report_errors":
+            self.report_errors = bool(value)
         elif name == "congestion":
             initial = self.tcp.config.initial_window
             self.sender.use_congestion(make(str(value), self.sender.mss, initial))
@@ -346,12 +357,15 @@ class Connection:
         """Return the option ``name``.
 
         Names: nodelay keepalive keepalive_idle keepalive_interval keepalive_probes send_buffer
-        receive_buffer linger user_timeout ttl traffic_class congestion.
+        receive_buffer linger user_timeout ttl traffic_class congestion
+        report_errors.
 
         Raises: ValueError for an unknown name.
         """
         if name == "nodelay":
             return self.sender.nodelay
+        if name == "report_errors":
+            return self.report_errors
         if name == "congestion":
             return self.sender.congestion.name
         if name == "send_buffer":
@@ -445,6 +459,22 @@ class Connection:
         if not self.orphan and self.listener is None:
             self.tcp.post(Readable(self))
             self.tcp.post(PeerClosed(self))
+
+    def on_soft_error(self, error: NetstackError) -> None:
+        """The network has a complaint that is no end (RFC 9293 3.9.2.2, SHLD-25)."""
+        self.soft_error = error
+        self._report(error)
+
+    def _report(self, error: NetstackError) -> None:
+        if self.report_errors and not self.orphan and self.listener is None:
+            self.tcp.post(SoftError(self, error))
+
+    def take_soft_error(self) -> NetstackError | None:
+        """Return the last soft error, once, unless they are switched off: SO_ERROR tells it."""
+        if not self.report_errors:
+            return None
+        error, self.soft_error = self.soft_error, None
+        return error
 
     def on_readable(self) -> None:
         """Octets became available."""
@@ -553,6 +583,7 @@ class Connection:
             # RFC 9293 3.8.3 a: R1. The neighbour cache finds a dead gateway by itself, since
             # nothing confirms it any more and it is probed.
             self.tcp.context.count("tcp.r1_reached")
+            self._report(TimedOut(f"no answer from {self.remote_address} so far"))
         self.tcp.sample(self)
 
     def _gives_up(self, now: float) -> bool:

@@ -79,7 +79,7 @@ def refresh_path(connection: Connection, now: float) -> bool:
     try:
         connection.path = tcp.internet.path(connection.remote_address, connection.local_address)
     except Unreachable as error:
-        connection.soft_error = error
+        connection.on_soft_error(error)
         return False
     update_mss(connection)
     return True

@@ -394,7 +394,7 @@ class Tcp:
             self.context.count("tcp.aborted_by_icmp")
             connection.finish(reason)
         else:
-            connection.soft_error = reason
+            connection.on_soft_error(reason)
         return True
 
     # ---- the end of the burst --------------------------------------------------------------
