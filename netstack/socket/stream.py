@@ -262,14 +262,18 @@ class StreamSocket(SocketBase):
         if flags & ~SEND_FLAGS:
             raise os_error(errno.EOPNOTSUPP)
         rest: Any = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        full = False
 
         def push(now: float) -> Literal[True] | Literal[Pending.PENDING]:
-            nonlocal rest
+            nonlocal full, rest
             self._check_open()
+            if full and not connection.writable:
+                return PENDING  # not a piece for each acknowledgment
             taken = connection.send(rest, now)
             if taken == len(rest):
                 return True
             rest = memoryview(rest)[taken:]
+            full = True
             return PENDING
 
         self._wait(connection, push, "sendall", self._timeout)

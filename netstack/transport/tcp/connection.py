@@ -173,9 +173,12 @@ class Connection:
 
     @property
     def writable(self) -> bool:
-        """Whether ``send`` would take octets, or raise."""
+        """Whether ``send`` is worth calling: a third of the buffer is free, or it would raise.
+
+        As in Linux: whoever waits for room is not woken for each segment acknowledged.
+        """
         if self.state in (State.ESTABLISHED, State.CLOSE_WAIT) and not self.sender.fin_queued:
-            return self.sender.room() >= max(min(self.sender.buffer_size // 3, 2048), 1)
+            return self.sender.room() >= max(self.sender.buffer_size // 3, 1)
         return self.state is not State.SYN_SENT and self.state is not State.SYN_RECEIVED
 
     @property

@@ -230,6 +230,20 @@ def test_send_takes_no_more_than_the_buffer(make_peer):
     assert peer.events() == ["Writable"]
 
 
+def test_user_is_woken_when_a_third_of_the_buffer_is_free(make_peer):
+    peer = make_peer(send_buffer=12_000).established()
+    assert peer.connection.send(b"x" * 12_001, peer.now) == 12_000
+    peer.poll()
+    peer.segments()
+    peer.events()
+    peer.inject("A", seq=1, ack=3_001)
+    assert peer.events() == []
+    assert not peer.connection.writable
+    peer.inject("A", seq=1, ack=4_001)
+    assert peer.events() == ["Writable"]
+    assert peer.connection.writable
+
+
 # -- retransmission ------------------------------------------------------------------------------
 
 
