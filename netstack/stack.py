@@ -325,6 +325,7 @@ class Stack:
         """Reset every connection; the resets leave with the next ``poll``."""
         for connection in tuple(self.tcp.connections.values()):
             connection.abort(now)
+        self.tcp.time_wait.clear()
 
     def forward_tcp(self, handler: Callable[[Incoming], None]) -> None:
         """Offer ``handler`` every TCP open that no listener wants, to whatever address it goes.
@@ -342,7 +343,8 @@ class Stack:
 
     def connections(self) -> list[ConnectionInfo]:
         """Return the TCP connections, as ``ss -ti`` shows them."""
-        return [connection.info() for connection in self.tcp.connections.values()]
+        endpoints = (*self.tcp.connections.values(), *self.tcp.time_wait)
+        return [endpoint.info() for endpoint in endpoints]
 
     def trace(self, listener: Callable[[TraceEvent], None]) -> AbstractContextManager[None]:
         """Hand every event within the ``with`` block to ``listener``, after its step."""

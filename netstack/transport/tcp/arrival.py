@@ -27,7 +27,7 @@ CONFIRM_INTERVAL = 1.0  # seconds between hints to the neighbour cache
 
 
 def receive_segment(connection: Connection, segment: Segment, now: float) -> None:
-    """Process a segment whose checksum is good, in any state but CLOSED and LISTEN."""
+    """Process a segment whose checksum is good, in any state but CLOSED, LISTEN, TIME-WAIT."""
     if connection.state is State.SYN_SENT:
         _receive_in_syn_sent(connection, segment, now)
         return
@@ -212,13 +212,6 @@ def _on_unacceptable(
         context.count("tcp.repeated_syn")
         resend_syn(connection)
         return False
-    if connection.state is State.TIME_WAIT:
-        # A repeated FIN is acknowledged, and 2 MSL start over (RFC 9293 3.10.7.4, eighth).
-        context.drop("tcp.time_wait_segment", segment.segments)
-        if flags & FIN:
-            connection.start_idle_timer(2 * connection.tcp.config.msl)
-        _reply_ack(connection, segment, now)
-        return False
     old = seq + segment.length + bool(flags & FIN) <= receiver.rcv_nxt
     if old and segment.length:
         receiver.duplicate = (seq, seq + segment.length)  # RFC 2883: the peer repeated this
@@ -257,16 +250,13 @@ def _challenge(connection: Connection, reason: Reason, now: float) -> None:
 
 
 def _check_rst(connection: Connection, seq: int, now: float) -> None:
-    """RFC 9293 3.10.7.4, second, with RFC 5961 3.2; RFC 1337 for TIME-WAIT."""
+    """RFC 9293 3.10.7.4, second, with RFC 5961 3.2."""
     context = connection.tcp.context
     if seq != connection.receiver.rcv_nxt:
         context.drop("tcp.rst_not_exact")
         _challenge(connection, Reason.CHALLENGE_ACK, now)
         return
     state = connection.state
-    if state is State.TIME_WAIT:
-        context.drop("tcp.rst_in_time_wait")
-        return
     context.count("tcp.resets_received")
     if state is State.SYN_RECEIVED:
         connection.finish(Refused(f"{connection.remote_address} refused the connection"))

@@ -42,7 +42,7 @@ PAWS_IDLE = 24 * 86_400.0  # seconds, RFC 7323 5.5
 
 
 class Connection:
-    """A connection, from its first SYN to the end of TIME-WAIT.
+    """A connection, from its first SYN to its last FIN; ``time_wait`` does the rest.
 
     ``send`` and ``receive`` raise the connection's error once it is dead: Reset, Refused,
     TimedOut or Unreachable.
@@ -133,7 +133,7 @@ class Connection:
         self.ttl: int | None = None
         self.traffic_class = 0
         self.timer = Timer(self.handle_timer)
-        self.idle_deadline: float | None = None  # keepalive, FIN-WAIT-2, TIME-WAIT
+        self.idle_deadline: float | None = None  # keepalive, FIN-WAIT-2
         self.confirmed_at = 0.0  # when the link layer was last told of progress
         self.challenge_deadline = 0.0  # no challenge ACK before
         self.dirty = False
@@ -429,7 +429,7 @@ class Connection:
         self.set_state(State.TIME_WAIT)
         self.sender.discard()
         self.receiver.out_of_order = None
-        self.start_idle_timer(2 * self.tcp.config.msl)
+        self.idle_deadline = None
         self.tcp.on_time_wait(self)
         self.notify_closed(None)
 
@@ -515,7 +515,7 @@ class Connection:
 
     def update_timer(self) -> None:
         """Arm the one timer for the earliest deadline."""
-        if self.state is State.CLOSED:
+        if self.state in (State.CLOSED, State.TIME_WAIT):
             return
         deadline = self.sender.timer_deadline
         other = self.receiver.ack_deadline
@@ -604,7 +604,7 @@ class Connection:
         return now - sender.last_progress >= limit
 
     def _on_idle_timer(self, now: float) -> None:
-        if self.state is State.TIME_WAIT or (self.state is State.FIN_WAIT_2 and self.orphan):
+        if self.state is State.FIN_WAIT_2 and self.orphan:
             self.finish(None)
             return
         if self.keepalive is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from netstack.core.address import IPAddress
 from netstack.core.checksum import internet_sum, pseudo_header_sum, sum_pieces
 from netstack.core.errors import NetstackError, ParseError, Refused, Unreachable
-from netstack.core.seqnum import MASK, diff
+from netstack.core.seqnum import MASK
 from netstack.core.trace import CongestionSample, Reason, SegmentReceived
 from netstack.device.base import Checksum
 from netstack.internet.errors import ErrorKind, NetworkError
@@ -25,6 +25,7 @@ from netstack.transport.tcp.forwarder import Incoming
 from netstack.transport.tcp.isn import IsnGenerator
 from netstack.transport.tcp.listener import Listener
 from netstack.transport.tcp.state import State
+from netstack.transport.tcp.time_wait import TimeWaitTable
 from netstack.wire.tcp import (
     ACK,
     FIN,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from netstack.internet.packet import ReceivedPacket
     from netstack.internet.path import Path
     from netstack.transport.events import Event
+    from netstack.transport.tcp.time_wait import TimeWaitRecord
     from netstack.wire.tcp import Segment
 
 PROTOCOL_TCP = 6
@@ -67,7 +69,7 @@ class Tcp:
         self._local_ports: dict[int, int] = {}  # local port -> connections that use it
         self._dirty: deque[Connection] = deque()
         self._no_room: list[Connection] = []
-        self._time_wait: dict[Connection, None] = {}  # in order of entering
+        self.time_wait = TimeWaitTable(self)
         internet.register(PROTOCOL_TCP, self.receive_packet, self.receive_error)
 
     def enter(self, now: float) -> None:
@@ -100,9 +102,9 @@ class Tcp:
                 lambda candidate: self._port_taken(candidate, source.packed, tail),
             )  # fmt: skip
         key = tail + local_port.to_bytes(2, "big")
-        if key in self.connections:
+        if not self._may_open(key):
             raise Unreachable(f"{source}:{local_port} to {address}:{port} exists", EADDRINUSE)
-        iss = self.isn.isn(key, self.context.now)
+        iss = self._isn_after_time_wait(key)
         connection = self.current = Connection(self, key, (source, local_port), remote, path, iss)
         connection.sender.last_progress = self.context.now
         self._add(connection)
@@ -112,14 +114,29 @@ class Tcp:
         self.current = None
         return connection
 
+    def _isn_after_time_wait(self, key: bytes) -> int:
+        """Return an initial sequence number; what was in TIME-WAIT makes way (RFC 6191)."""
+        record = self.time_wait.get(key)
+        if record is None:
+            return self.isn.isn(key, self.context.now)
+        self.context.count("tcp.time_wait_reused")
+        self.isn.stay_above(key, record.snd_nxt)
+        self.time_wait.remove(record)
+        iss = self.isn.isn(key, self.context.now)
+        self.isn.stay_above(key, None)
+        return iss
+
     def _port_taken(self, port: int, source: bytes, tail: bytes) -> bool:
         # One that somebody listens at is left alone; else the four-tuple decides.
         listeners = self.listeners
         return (
             (b"", port) in listeners
             or (source, port) in listeners
-            or tail + port.to_bytes(2, "big") in self.connections
+            or not self._may_open(tail + port.to_bytes(2, "big"))
         )
+
+    def _may_open(self, key: bytes) -> bool:
+        return key not in self.connections and self.time_wait.may_open(key)
 
     def _is_group(self, address: IPAddress) -> bool:
         return address.is_multicast or self.internet.is_broadcast(address.packed)
@@ -157,11 +174,14 @@ class Tcp:
         """The connection is CLOSED: nothing finds it any more."""
         self.context.timers.disarm(connection.timer)
         connection.timer.callback = _never  # breaks the cycle of connection and timer
-        self._time_wait.pop(connection, None)
         if self.connections.get(connection.key) is not connection:
+            self.time_wait.remove_owned(connection)
             return
         del self.connections[connection.key]
-        port = connection.local_port
+        self.release_port(connection.local_port)
+
+    def release_port(self, port: int) -> None:
+        """One connection less uses ``port``."""
         left = self._local_ports[port] - 1
         if left:
             self._local_ports[port] = left
@@ -169,14 +189,13 @@ class Tcp:
             del self._local_ports[port]
 
     def on_time_wait(self, connection: Connection) -> None:
-        """Bound the memory of TIME-WAIT: the oldest goes when there are too many."""
-        waiting = self._time_wait
-        waiting[connection] = None
-        if len(waiting) > self.config.max_time_wait:
-            self.context.count("tcp.time_wait_overflow")
-            next(iter(waiting)).finish(None)
-
-    # ---- arrival ---------------------------------------------------------------------------
+        """Keep a record of ``connection`` in its place; its port stays counted."""
+        if self.connections.get(connection.key) is not connection:
+            return
+        self.context.timers.disarm(connection.timer)
+        connection.timer.callback = _never
+        self.time_wait.add(connection)
+        del self.connections[connection.key]
 
     def receive_packet(self, packet: ReceivedPacket) -> None:
         """Take a packet from the internet layer."""
@@ -202,14 +221,11 @@ class Tcp:
         if context.trace is not None:
             self._trace_received(packet, key, segment)
         if connection is None:
-            self._receive_unknown(packet, key, segment)
-            self.current = None
-            return
-        if connection.state is State.TIME_WAIT and self._reopens(connection, segment):
-            self.isn.stay_above(key, connection.sender.snd_max)
-            connection.finish(None)
-            self._receive_unknown(packet, key, segment)
-            self.isn.stay_above(key, None)
+            record = self.time_wait.get(key)
+            if record is not None:
+                self._receive_in_time_wait(record, packet, key, segment)
+            else:
+                self._receive_unknown(packet, key, segment)
             self.current = None
             return
         self.current = connection
@@ -240,23 +256,32 @@ class Tcp:
             )
         )  # fmt: skip
 
-    def _reopens(self, connection: Connection, segment: Segment) -> bool:
-        """RFC 9293 3.6.1 (MAY-2), RFC 6191: a new SYN may follow a connection in TIME-WAIT."""
-        if segment.flags & (SYN | ACK | RST) != SYN:
-            return False
-        if connection.ts_on and segment.ts_val is not None:
-            newer = diff(segment.ts_val, connection.ts_recent)
-            if newer:
-                return newer > 0
-        return diff(segment.seq, connection.receiver.rcv_nxt & MASK) > 0
+    def _receive_in_time_wait(
+        self, record: TimeWaitRecord, packet: ReceivedPacket, key: bytes, segment: Segment
+    ) -> None:
+        """A new SYN may take the place of what is in TIME-WAIT, if somebody wants it."""
+        listener = self._listener(packet.destination, key)
+        wanted = listener is not None or self.forwarder is not None
+        if not wanted or not self.time_wait.may_reopen(record, segment):
+            self.time_wait.receive_segment(record, segment)
+            return
+        if listener is not None and not listener.takes_syn():
+            # A cookie could not promise to start above the old connection's numbers.
+            self.context.drop("tcp.listen_overflow", segment.segments)
+            return
+        self.isn.stay_above(key, record.snd_nxt)
+        self.time_wait.remove(record)
+        self._receive_unknown(packet, key, segment)
+        self.isn.stay_above(key, None)
+
+    def _listener(self, address: bytes, key: bytes) -> Listener | None:
+        port = int.from_bytes(key[-2:], "big")
+        return self.listeners.get((address, port)) or self.listeners.get((b"", port))
 
     def _receive_unknown(self, packet: ReceivedPacket, key: bytes, segment: Segment) -> None:
         """No connection: LISTEN or CLOSED (RFC 9293 3.10.7.1-2)."""
         flags = segment.flags
-        port = int.from_bytes(key[-2:], "big")
-        listener = self.listeners.get((packet.destination, port)) or self.listeners.get(
-            (b"", port)
-        )
+        listener = self._listener(packet.destination, key)
         if flags & RST:
             self.context.drop("tcp.rst_for_nobody", segment.segments)
             return
