@@ -29,7 +29,7 @@ from netstack.wire.tcp import TcpFlag, TcpHeader, build_syn_options, build_times
 
 OURS = parse_address("10.0.0.1")
 THEIRS = parse_address("10.0.0.2")
-LETTERS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128}
+LETTERS = {"F": 1, "S": 2, "R": 4, "P": 8, "A": 16, "U": 32, "E": 64, "C": 128, "N": 256}
 
 
 class WireDevice(Device):
@@ -128,18 +128,24 @@ class Peer:
         header = TcpHeader(
             self.port, self.stack_port, (self.irs + seq) & MASK,
             (self.iss + ack) & MASK if ack is not None else 0,
-            flag_bits(flags), window, options=options,
+            flag_bits(flags) & 0xFF, window, options=options, reserved=flag_bits(flags) >> 8,
         ).with_checksum(THEIRS.packed, OURS.packed, data)  # fmt: skip
         if corrupt:
             header = header._replace(checksum=header.checksum ^ 1)
         self.note(f"< {flags or '.'} seq {seq} ack {ack} len {len(data)} win {window}")
         self.inject_octets(header.build() + data, poll=poll)
 
-    def inject_octets(self, segment: bytes, *, poll: bool = True) -> None:
+    def inject_segment(self, header: TcpHeader, data: bytes, *, traffic_class: int = 0) -> None:
+        """Send ``header``, its checksum set right, and ``data``."""
+        header = header.with_checksum(THEIRS.packed, OURS.packed, data)
+        self.inject_octets(header.build() + data, traffic_class=traffic_class)
+
+    def inject_octets(self, segment: bytes, *, poll: bool = True, traffic_class: int = 0) -> None:
         """Send ``segment`` as it is in a good packet."""
         packet = IPv4Header(
-            source=THEIRS, destination=OURS, protocol=6, total_length=20 + len(segment)
-        ).with_checksum()
+            source=THEIRS, destination=OURS, protocol=6, total_length=20 + len(segment),
+            traffic_class=traffic_class,
+        ).with_checksum()  # fmt: skip
         self.stack.receive(self.device, [packet.build() + segment], self.now)
         if poll:
             self.poll()
