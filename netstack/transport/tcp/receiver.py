@@ -175,17 +175,19 @@ class Receiver:
         """
         if limit <= 0:
             return []
-        blocks: list[tuple[int, int]] = []
+        first: list[tuple[int, int]] = []
         if self.duplicate is not None:
-            blocks.append(self.duplicate)
+            first.append(self.duplicate)
             self.duplicate = None
+        blocks: list[tuple[int, int]] = []
         ranges = self.out_of_order.ranges() if self.out_of_order else []
         for position in self.recent:
             for start, end in ranges:
                 if start <= position < end and (start, end) not in blocks[:limit]:
                     blocks.append((start, end))
         blocks.extend(each for each in ranges if each not in blocks)
-        return [(left & MASK, right & MASK) for left, right in blocks[:limit]]
+        # Also a block that is just the duplicate: told once, it would be no D-SACK.
+        return [(left & MASK, right & MASK) for left, right in (first + blocks)[:limit]]
 
     def on_in_order(self, advanced: int, largest: int, now: float, delay: float) -> None:
         """Decide about the ACK for ``advanced`` new octets (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
