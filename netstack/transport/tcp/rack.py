@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MAX_REO_WND_MULT = 64
 REO_WND_PERSIST = 16  # recoveries that a widened window lasts, RFC 8985 6.2 step 4
 DUPLICATE_THRESHOLD = 3
+_SAME_TIME = 1e-6  # seconds: a difference of two floats is not exact
 
 
 class Rack:
@@ -57,7 +58,7 @@ class Rack:
         if sent.transmissions > 1:
             if echoed_at is not None and echoed_at < sent.sent_at - 0.001:
                 return
-            if rtt < min_rtt:
+            if rtt < min_rtt - _SAME_TIME:
                 return
         if (sent.sent_at, sent.end) > (self.sent_at, self.end_seq):
             self.sent_at, self.end_seq = sent.sent_at, sent.end
