@@ -123,15 +123,22 @@ class Scoreboard:
     def acknowledge(self, ack: int) -> list[SentRange]:
         """Drop everything before ``ack``; return the ranges that went, whole ones only.
 
-        A range that ``ack`` cuts keeps its rest, whose pieces count from there.
+        A range that ``ack`` cuts keeps its rest, whose pieces count from there. If it was thought
+        lost, its front is returned too: that it arrived may show that nothing was (RFC 5682).
         """
         ranges = self._ranges
         count = 0
+        front: list[SentRange] = []
         for sent in ranges:
             if sent.end > ack:
                 if sent.start < ack:
                     self._uncount(sent, ack - sent.start)
-                    sent.start = ack
+                    if sent.lost and ack - sent.start >= sent.gso_size:
+                        rest = sent.split(ack)
+                        front.append(sent)
+                        ranges[count] = rest
+                    else:
+                        sent.start = ack
                 break
             self._uncount(sent, sent.end - sent.start)
             count += 1
@@ -139,7 +146,7 @@ class Scoreboard:
         del ranges[:count]
         if not ranges:
             self.sacked_segments = 0
-        return gone
+        return gone + front
 
     def _uncount(self, sent: SentRange, octets: int) -> None:
         if sent.lost:

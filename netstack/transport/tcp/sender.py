@@ -202,9 +202,13 @@ class Sender:
             recovery = self.recovery
             if recovery is not None and recovery.frto == 2:
                 # RFC 5682 3.1 step 2: after the first ACK new octets go, to see what comes back.
-                new = self._next_new(now, min(limit, 2 * self.mss))
-                if new is not None:
-                    return new
+                probing = self.snd_nxt - recovery.recover
+                if probing < 2 * self.mss:
+                    new = self._next_new(now, min(limit, 2 * self.mss - probing))
+                    if new is not None:
+                        return new
+                if probing:
+                    return None  # step 3: the next ACK decides
                 recovery.frto = 0
             lost = self._next_retransmission(limit)
             if lost is not None:
@@ -344,9 +348,9 @@ class Sender:
             if self._reorder_deadline < self.rto_deadline:
                 self.timer_kind, self.timer_deadline = "reorder", self._reorder_deadline
         elif self._may_probe_tail():
-            deadline = now + self._probe_timeout()
-            if deadline < self.rto_deadline:
-                self.timer_kind, self.timer_deadline = "tlp", deadline
+            # RFC 8985 7.2: no later than the retransmission timer, and then in its place.
+            deadline = min(now + self._probe_timeout(), self.rto_deadline)
+            self.timer_kind, self.timer_deadline = "tlp", deadline
 
     def _may_probe_tail(self) -> bool:
         """RFC 8985 7.2: with SACK, no loss in sight, and one probe at a time."""
