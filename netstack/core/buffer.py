@@ -22,6 +22,9 @@ BY_REFERENCE = 4096
 SMALL_PIECE = 512
 """Received pieces below this many octets are copied together: each object costs some 250."""
 
+PIECE_OVERHEAD = 300
+"""Octets that the objects of a chunk or piece take besides what they hold; measured."""
+
 _SMALL_CHUNK = 2048
 _LARGE_CHUNK = 65_536
 
@@ -51,7 +54,8 @@ class SendBuffer:
         while taken < length:
             if not self._filled or self._filled == len(self._chunks[-1]):
                 self._seal()
-                size = _LARGE_CHUNK if length - taken >= _SMALL_CHUNK else _SMALL_CHUNK
+                # No more than half of a chunk stays unused if nothing follows.
+                size = min(max(2 * (length - taken), _SMALL_CHUNK), _LARGE_CHUNK)
                 self._starts.append(self.end)
                 self._chunks.append(memoryview(bytearray(size)))
             chunk = self._chunks[-1]
@@ -63,7 +67,7 @@ class SendBuffer:
 
     def _seal(self) -> None:
         if self._filled:
-            self._chunks[-1] = self._chunks[-1][: self._filled]
+            self._chunks[-1] = unpinned(self._chunks[-1][: self._filled])
             self._filled = 0
 
     def pieces(self, start: int, end: int, limit: int) -> list[memoryview]:
@@ -100,14 +104,23 @@ class SendBuffer:
     def __len__(self) -> int:
         return self.end - self.start
 
+    @property
+    def held(self) -> int:
+        """Octets of memory that this takes, acknowledged and unused parts of chunks included."""
+        if not self._chunks:
+            return 0
+        spare = len(self._chunks[-1]) - self._filled if self._filled else 0
+        return self.end - self._starts[0] + spare + PIECE_OVERHEAD * len(self._chunks)
+
 
 class ReceiveBuffer:
     """In-order octets that the application has not taken yet."""
 
-    __slots__ = ("_offset", "_pieces", "length")
+    __slots__ = ("_offset", "_pieces", "held", "length")
 
     def __init__(self) -> None:
         self.length = 0
+        self.held = 0  # octets of memory that this takes, those of pinned buffers included
         self._pieces: deque[memoryview | bytearray] = deque()
         self._offset = 0  # octets of the first piece already taken
 
@@ -116,7 +129,9 @@ class ReceiveBuffer:
         for piece in pieces:
             size = len(piece)
             if size >= SMALL_PIECE:
-                self._pieces.append(unpinned(piece))
+                piece = unpinned(piece)
+                self._pieces.append(piece)
+                self.held += len(piece.obj) + PIECE_OVERHEAD  # type: ignore[arg-type]
             elif size:
                 self._append_small(piece)
             self.length += size
@@ -128,6 +143,8 @@ class ReceiveBuffer:
             last += piece
         else:
             self._pieces.append(bytearray(piece))
+            self.held += PIECE_OVERHEAD
+        self.held += len(piece)
 
     def take(self, limit: int) -> bytes:
         """Return and remove at most ``limit`` octets, as fresh ``bytes``."""
@@ -143,7 +160,7 @@ class ReceiveBuffer:
             return data
         taken: list[memoryview | bytearray] = [first[self._offset :] if self._offset else first]
         size = available
-        pieces.popleft()
+        self._pop()
         self._offset = 0
         while pieces and size < limit:
             piece = pieces[0]
@@ -154,9 +171,14 @@ class ReceiveBuffer:
                 break
             taken.append(piece)
             size += len(piece)
-            pieces.popleft()
+            self._pop()
         self.length -= size
         return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
+
+    def _pop(self) -> None:
+        piece = self._pieces.popleft()
+        held = piece if isinstance(piece, bytearray) else piece.obj
+        self.held -= len(held) + PIECE_OVERHEAD  # type: ignore[arg-type]
 
 
 def unpinned(piece: memoryview) -> memoryview:

@@ -54,8 +54,11 @@ class UdpConfig:
 class TcpConfig:
     """TCP connections and listeners."""
 
-    send_buffer: int = 1024 * 1024  # octets
-    receive_buffer: int = 1024 * 1024  # octets; the window scale follows from it
+    send_buffer: int | None = None  # octets; None: as the congestion window needs
+    receive_buffer: int | None = None  # octets; None: as the path needs
+    send_buffer_max: int = 4 * 1024 * 1024  # octets that it grows to, as Linux
+    receive_buffer_max: int = 6 * 1024 * 1024  # the window scale follows from it
+    memory_limit: int = 256 * 1024 * 1024  # octets in the queues of all connections together
     window_scaling: bool = True  # RFC 7323 2
     timestamps: bool = True  # RFC 7323 3
     sack: bool = True  # RFC 2018

@@ -24,6 +24,7 @@ from netstack.socket.base import (
 )
 from netstack.socket.errno import os_error
 from netstack.socket.file import make_file
+from netstack.transport.tcp.autotuning import receive_sizes, send_sizes
 from netstack.transport.tcp.state import State
 
 if TYPE_CHECKING:
@@ -397,6 +398,10 @@ class StreamSocket(SocketBase):
             if option.name != "ttl" or value is not None:
                 return value
         config = self._system.stack.context.config.tcp
+        if option.name == "send_buffer":
+            return send_sizes(config)[0]
+        if option.name == "receive_buffer":
+            return receive_sizes(config)[0]
         if hasattr(config, option.name):
             return getattr(config, option.name)
         return super()._default(option)

@@ -417,12 +417,12 @@ def test_host_close_drains_and_ends_its_sockets(pair):
     with pair.b.create_server(("", 80)) as listener:
         client = pair.a.create_connection(("10.0.0.2", 80))
         server, _ = listener.accept()
-        client.sendall(b"x" * 200_000)
+        client.sendall(b"x" * 100_000)
         pair.a.close()
         pair.a.close()
         assert code_of(client.recv, 1) == errno.EBADF
         with server.makefile("rb") as stream:
-            assert len(stream.read()) == 200_000
+            assert len(stream.read()) == 100_000
         server.close()
 
 

@@ -14,6 +14,7 @@ from netstack.core.errors import Refused, Reset
 from netstack.core.seqnum import MASK, diff, unwrap
 from netstack.core.trace import Reason
 from netstack.transport.tcp import output
+from netstack.transport.tcp.autotuning import grow_send_buffer
 from netstack.transport.tcp.connection import PAWS_IDLE
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE
 from netstack.transport.tcp.state import CAN_RECEIVE_TEXT, State
@@ -123,6 +124,7 @@ def take_syn(connection: Connection, segment: Segment, now: float) -> None:
         sender.shift = min(segment.window_scale or 0, MAX_WINDOW_SCALE)
     else:
         receiver.shift = 0
+        receiver.fix_size(receiver.buffer_size)  # its window could not tell of more
     sender.sack_on = config.sack and segment.sack_permitted
     if config.timestamps and segment.ts_val is not None:
         connection.ts_on = True
@@ -298,6 +300,7 @@ def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -
     blocks = segment.sack_blocks if sender.sack_on else ()
     if ack > sender.snd_una:
         sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now), blocks)
+        grow_send_buffer(sender)
         connection.soft_error = None
         if now - connection.confirmed_at >= CONFIRM_INTERVAL:
             connection.confirmed_at = now
@@ -419,12 +422,20 @@ def _take_text(connection: Connection, segment: Segment, seq: int, now: float) -
         output.send_reset(connection)
         connection.finish(None)
         return
+    memory = connection.tcp.memory
+    if memory.full and not memory.admits(receiver, seq):
+        context.drop("tcp.memory_refused", segment.segments)
+        connection.set_ack(Reason.ACK_UNACCEPTABLE)
+        return
     largest = max(map(len, segment.payload)) if segment.segments > 1 else segment.length
     in_order = seq <= receiver.rcv_nxt
     filled_gap = bool(receiver.out_of_order)
     advanced = receiver.take_text(seq, segment.payload, segment.length)
     if advanced:
         receiver.on_in_order(advanced, largest, now, connection.tcp.config.delayed_ack)
+        if receiver.may_grow:
+            full_sized = largest >= receiver.mss
+            receiver.tune(now, _timestamp_rtt(connection, segment, now) if full_sized else None)
         if filled_gap:
             connection.set_ack(Reason.ACK)  # RFC 5681 4.2: at once when a gap is filled
         elif receiver.ack_reason is not None:

@@ -22,6 +22,7 @@ from netstack.transport.events import (
     Writable,
 )
 from netstack.transport.tcp import output, pmtud
+from netstack.transport.tcp.autotuning import receive_sizes
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.info import ConnectionInfo, describe
 from netstack.transport.tcp.receiver import Receiver
@@ -56,6 +57,7 @@ class Connection:
         "confirmed_at",
         "dirty",
         "error",
+        "held",
         "idle_deadline",
         "keepalive",
         "keepalive_probes_sent",
@@ -114,8 +116,9 @@ class Connection:
         self.syn_options = True  # offer scaling and timestamps in our SYN
         rtt = RttEstimator(config)
         congestion = make(config.congestion, output.mss_of(self), config.initial_window)
-        self.sender = Sender(iss, config, congestion, rtt)
-        self.receiver = Receiver(config.receive_buffer)
+        self.sender = Sender(iss, config, congestion, rtt, tcp.memory)
+        self.receiver = Receiver(*receive_sizes(config), tcp.memory)
+        self.held = 0  # octets that ``tcp.memory`` has accounted for
         if config.window_scaling:
             self.receiver.choose_shift()
         self.listener: Listener | None = None  # where a passive open came from
@@ -223,6 +226,7 @@ class Connection:
         taken = self.sender.take(view)
         self._was_full = taken < len(view)
         if taken:
+            self.tcp.memory.settle(self)
             self._trace_call("send", start, start + taken)
             self.tcp.mark_dirty(self)
         return taken
@@ -240,6 +244,9 @@ class Connection:
             data = buffer.take(limit)
             if not buffer.length:
                 receiver.buffer = None
+            self.tcp.memory.settle(self)
+            if receiver.tuner is not None and receiver.may_grow:
+                receiver.tuner.on_read(receiver, self.tcp.context.now)
             if self.tcp.context.trace is not None:
                 end = self.received - (buffer.length if receiver.buffer else 0)
                 self._trace_call("receive", end - len(data), end)
@@ -351,10 +358,12 @@ class Connection:
         if size < 1:
             raise ValueError("a buffer holds at least one octet")
         if name == "send_buffer":
-            self.sender.buffer_size = size
-        else:
-            # The window already promised stays promised: the edge never moves left.
-            self.receiver.buffer_size = size
+            self.sender.buffer_size = self.sender.buffer_limit = size
+            return
+        self.receiver.fix_size(size)
+        untold = self.state is State.SYN_SENT and self.sender.snd_nxt == self.sender.iss
+        if untold and self.tcp.config.window_scaling:
+            self.receiver.choose_shift()
 
     def get_option(self, name: str) -> Any:
         """Return the option ``name``.

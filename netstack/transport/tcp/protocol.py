@@ -24,6 +24,7 @@ from netstack.transport.tcp.connection import Connection
 from netstack.transport.tcp.forwarder import Incoming
 from netstack.transport.tcp.isn import IsnGenerator
 from netstack.transport.tcp.listener import Listener
+from netstack.transport.tcp.memory import Memory
 from netstack.transport.tcp.state import State
 from netstack.transport.tcp.time_wait import TimeWaitTable
 from netstack.wire.tcp import (
@@ -59,6 +60,7 @@ class Tcp:
         self.internet = internet
         self.post = post
         rng = context.rng.child("tcp")
+        self.memory = Memory(context, self.config.memory_limit)
         self.isn = IsnGenerator(rng.child("isn"))
         self.cookies = syn_cookies.SynCookies(rng.child("cookies"))
         self._port_rng = rng.child("ports")
@@ -172,6 +174,7 @@ class Tcp:
 
     def forget(self, connection: Connection) -> None:
         """The connection is CLOSED: nothing finds it any more."""
+        self.memory.settle(connection)
         self.context.timers.disarm(connection.timer)
         connection.timer.callback = _never  # breaks the cycle of connection and timer
         if self.connections.get(connection.key) is not connection:
@@ -230,6 +233,7 @@ class Tcp:
             return
         self.current = connection
         arrival.receive_segment(connection, segment, context.now)
+        self.memory.settle(connection)
         self.current = None
 
     def _checksum_good(self, packet: ReceivedPacket) -> bool:

@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 from netstack.core.buffer import ReceiveBuffer
 from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason
+from netstack.transport.tcp.autotuning import TUNE_FROM, ReceiveTuner
+from netstack.transport.tcp.memory import FLOOR, LARGE_FLOOR
 from netstack.transport.tcp.reassembly import OutOfOrderQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from netstack.transport.tcp.memory import Memory
 
 MAX_RECENT = 7  # positions remembered besides the latest
 ACK_AT_LEAST_EVERY = 65_536  # octets
@@ -31,11 +35,13 @@ class Receiver:
         "ack_deadline",
         "ack_reason",
         "buffer",
+        "buffer_limit",
         "buffer_size",
         "duplicate",
         "fin_seq",
         "irs",
         "last_ack_sent",
+        "memory",
         "mss",
         "out_of_order",
         "peer_closed",
@@ -43,11 +49,17 @@ class Receiver:
         "rcv_adv",
         "rcv_nxt",
         "shift",
+        "tuner",
         "unacked",
     )
 
-    def __init__(self, buffer_size: int) -> None:
+    def __init__(
+        self, buffer_size: int, buffer_limit: int = 0, memory: Memory | None = None
+    ) -> None:
         self.buffer_size = buffer_size
+        self.buffer_limit = max(buffer_limit, buffer_size)  # how far it may grow
+        self.memory = memory  # what the host has for all; None: no bound
+        self.tuner: ReceiveTuner | None = None  # made once there is much to receive
         self.buffer: ReceiveBuffer | None = None
         self.out_of_order: OutOfOrderQueue | None = None
         self.irs = 0
@@ -74,14 +86,42 @@ class Receiver:
     # ---- window ----------------------------------------------------------------------------
 
     def choose_shift(self) -> None:
-        """Choose the window scale that the buffer needs (RFC 7323 2.2)."""
-        while self.buffer_size >> self.shift > 0xFFFF and self.shift < MAX_WINDOW_SCALE:
+        """Choose the window scale that the largest buffer needs (RFC 7323 2.2)."""
+        self.shift = 0
+        while self.buffer_limit >> self.shift > 0xFFFF and self.shift < MAX_WINDOW_SCALE:
             self.shift += 1
 
     def free(self) -> int:
         """Return the octets of buffer that nothing occupies."""
         used = self.buffer.length if self.buffer is not None else 0
-        return max(self.buffer_size - used, 0)
+        return max(self._size() - used, 0)
+
+    def _size(self) -> int:
+        """Return the buffer's size; while memory is short, what keeps a flow going."""
+        if self.memory is not None and self.memory.tight:
+            return min(self.buffer_size, max(FLOOR, min(2 * self.mss, LARGE_FLOOR)))
+        return self.buffer_size
+
+    @property
+    def read_to(self) -> int:
+        """Sequence number one past the last octet that the application has taken."""
+        return self.rcv_nxt - (self.buffer.length if self.buffer is not None else 0)
+
+    def fix_size(self, size: int) -> None:
+        """Use a buffer of ``size`` octets from now on; a window that was told stays open."""
+        self.buffer_size = self.buffer_limit = size
+        self.tuner = None
+
+    def tune(self, now: float, sample: float | None) -> None:
+        """Text arrived in order; ``sample``: the round trip that its timestamps show, if any."""
+        if self.tuner is None:
+            self.tuner = ReceiveTuner(self, now)
+        self.tuner.on_text(self, now, sample)
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether the buffer is to be tuned: its size isn't final, and much has arrived."""
+        return self.buffer_size < self.buffer_limit and self.rcv_nxt - self.irs > TUNE_FROM
 
     def window_to_advertise(self, scale: int) -> int:
         """Return the window field to send, and move the right edge accordingly.
@@ -93,7 +133,7 @@ class Receiver:
         offered = self.rcv_adv - self.rcv_nxt
         window = offered
         free = self.free()
-        if free - offered >= min((self.buffer_size + 1) // 2, self.mss):
+        if free - offered >= min((self._size() + 1) // 2, self.mss):
             window = free
         field = min(window >> scale, 0xFFFF)
         held = self.buffer.length if self.buffer is not None else 0
@@ -110,7 +150,7 @@ class Receiver:
         """
         # What the scale cannot tell the peer is no news.
         gain = min(self.free(), 0xFFFF << self.shift) - (self.rcv_adv - self.rcv_nxt)
-        half = (self.buffer_size + 1) // 2
+        half = (self._size() + 1) // 2
         return gain >= min(half, 2 * self.mss) and self.rcv_adv - self.rcv_nxt < half
 
     # ---- segment text ----------------------------------------------------------------------
@@ -159,6 +199,12 @@ class Receiver:
             if not self.out_of_order.insert(start, pieces):
                 self.duplicate = (start, start + sum(map(len, pieces)))
             self.recent = [start, *self.recent[:MAX_RECENT]]
+
+    def forget_out_of_order(self) -> int:
+        """Drop what waits behind gaps; return how much was charged for it (RFC 2018 8)."""
+        queue, self.out_of_order = self.out_of_order, None
+        self.recent.clear()
+        return queue.charged if queue is not None else 0
 
     # ---- selective acknowledgment ----------------------------------------------------------
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from netstack.core.buffer import SendBuffer
 from netstack.core.seqnum import unwrap
 from netstack.core.trace import Reason
+from netstack.transport.tcp.autotuning import send_sizes
 from netstack.transport.tcp.delivery_rate import DeliveryRate
+from netstack.transport.tcp.memory import FLOOR
 from netstack.transport.tcp.recovery import (
     Delivery,
     Phase,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from netstack.core.config import TcpConfig
     from netstack.transport.tcp.congestion.base import CongestionControl
+    from netstack.transport.tcp.memory import Memory
     from netstack.transport.tcp.rtt import RttEstimator
 
 MAX_ACK_DELAY = 0.2  # seconds, TLP.max_ack_delay of RFC 8985 7.2
@@ -66,6 +69,7 @@ class Sender:
         "_tlp_end",
         "acked_size",
         "buffer",
+        "buffer_limit",
         "buffer_size",
         "congestion",
         "delivered",
@@ -75,6 +79,7 @@ class Sender:
         "last_progress",
         "last_sent",
         "max_window",
+        "memory",
         "mss",
         "nodelay",
         "persist",
@@ -101,7 +106,12 @@ class Sender:
     )
 
     def __init__(
-        self, iss: int, config: TcpConfig, congestion: CongestionControl, rtt: RttEstimator
+        self,
+        iss: int,
+        config: TcpConfig,
+        congestion: CongestionControl,
+        rtt: RttEstimator,
+        memory: Memory | None = None,
     ) -> None:
         self.iss = iss
         self.snd_una = iss
@@ -119,7 +129,8 @@ class Sender:
         self.buffer: SendBuffer | None = None
         self.acked_size = 0  # of the largest segment that was acknowledged
         self.taken = 0  # octets that the application has handed over
-        self.buffer_size = config.send_buffer
+        self.buffer_size, self.buffer_limit = send_sizes(config)
+        self.memory = memory  # what the host has for all; None: no bound
         self.queue = Scoreboard()
         self.sack_on = False  # negotiated (RFC 2018 2)
         self.recovery: Recovery | None = None  # made at the first sign of loss
@@ -182,7 +193,10 @@ class Sender:
     def room(self) -> int:
         """Return how many octets the send buffer still takes."""
         used = len(self.buffer) if self.buffer is not None else 0
-        return max(self.buffer_size - used, 0)
+        size = self.buffer_size
+        if self.memory is not None and self.memory.tight:
+            size = min(size, max(used + self.memory.left, FLOOR))
+        return max(size - used, 0)
 
     def take(self, data: bytes | bytearray | memoryview) -> int:
         """Queue what fits of ``data``; return how many octets that was."""

@@ -26,6 +26,7 @@ from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK, diff
 from netstack.core.trace import Reason
 from netstack.transport.tcp import arrival, output
+from netstack.transport.tcp.autotuning import receive_sizes
 from netstack.transport.tcp.bare import send_bare
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE, Receiver
 from netstack.wire.tcp import ACK, SYN, Segment, build_syn_options
@@ -129,7 +130,7 @@ def answer_syn(tcp: Tcp, packet: ReceivedPacket, key: bytes, segment: Segment) -
 
 def _receiver(config: TcpConfig) -> Receiver:
     """Return what a new connection starts with: its window, its scale."""
-    receiver = Receiver(config.receive_buffer)
+    receiver = Receiver(*receive_sizes(config))
     if config.window_scaling:
         receiver.choose_shift()
     return receiver

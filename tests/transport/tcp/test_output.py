@@ -34,6 +34,7 @@ class Sending:
     """An established connection with an open window, and the frames that it sends."""
 
     def __init__(self, gso_max_size=65_535, *, timestamps=True, window=65_535, scale=7, **tcp):
+        tcp.setdefault("send_buffer", 1 << 20)
         config = Config(tcp=TcpConfig(timestamps=timestamps, **tcp))
         self.stack = Stack(seed=1, config=config)
         self.stack.contain_errors = False

@@ -137,7 +137,7 @@ def test_options_survive_in_the_timestamp(flooded):
     peer.inject("S", seq=0, options=options)
     said = options_of(peer.expect("SA"))
     assert said.sack_permitted
-    assert said.window_scale == 5  # what a buffer of 1 MiB needs
+    assert said.window_scale == 7  # what a buffer of 6 MiB needs
     assert said.ts_ecr == peer.ts_val
     peer.advance(0.05)
     peer.inject("A", seq=1, ack=1, window=100)
