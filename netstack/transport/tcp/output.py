@@ -184,20 +184,21 @@ def _burst_limit(connection: Connection, room: int) -> int:
     """Return how much one transmission may carry.
 
     A path that cuts shares its wire: no more than 1 ms at the current rate, two segments at
-    least. Always a multiple of the segment size.
+    least; unless it is shorter than that itself, however long its queues make it look. Always a
+    multiple of the segment size.
     """
     sender = connection.sender
     mss = sender.mss
     if not connection.tcp.config.super_segments:
         return mss
     limit = room
-    srtt = sender.rtt.srtt
+    rtt = sender.rtt
     path = connection.path
     if path.gso_max_size:
         headers = path.header_size + HEADER_LENGTH + MAX_OPTIONS
         limit = min(limit, path.gso_max_size - headers)
-    elif srtt > _BURST_TIME:
-        limit = min(limit, max(2 * mss, int(sender.congestion.cwnd * _BURST_TIME / srtt)))
+    elif rtt.min_rtt > _BURST_TIME:
+        limit = min(limit, max(2 * mss, int(sender.congestion.cwnd * _BURST_TIME / rtt.srtt)))
     return max(limit - limit % mss, mss)
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from netstack.core.address import parse_address
 from netstack.core.config import Config, TcpConfig
+from netstack.core.trace import SegmentSent
 from netstack.device.base import Capabilities, Device, GsoType, Medium
 from netstack.device.offload import segment
 from netstack.stack import Stack
@@ -128,6 +129,18 @@ def test_identification_advances_by_the_wire_segments():
     for frame in sending.raw:
         numbers += [IPv4Header.parse(wire.octets())[0].identification for wire in segment(frame)]
     assert len(numbers) == len(set(numbers)) == -(-150_000 // 1448)
+
+
+@pytest.mark.parametrize(("fastest", "largest"), [(0.0001, 40), (0.010, 4)])
+def test_only_a_long_path_bounds_bursts_and_not_its_queues(fastest, largest):
+    sending = Sending(gso_max_size=0)
+    rtt = sending.connection.sender.rtt
+    rtt.min_rtt, rtt.srtt = fastest, 0.010
+    sending.connection.sender.congestion.cwnd = 40 * 1448
+    seen = []
+    with sending.stack.trace(seen.append):
+        sending.send(40 * 1448)
+    assert max(event.segments for event in seen if isinstance(event, SegmentSent)) == largest
 
 
 def test_switched_off_every_transmission_is_one_segment():
