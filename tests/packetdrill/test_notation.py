@@ -34,7 +34,7 @@ def test_script_in_a_docstring_is_played(play):
         ("+0    > PA 2:12 ack 1", "seq: expected 2, got 1"),
         ("+0    > PA 1:12 ack 1", "end: expected 12, got 11"),
         ("+0    > PA 1:11 ack 2", "ack: expected 2, got 1"),
-        ("+0    > PA 1:11 win ~1..9", "win: expected ~1..9, got 1048576"),
+        ("+0    > PA 1:11 win ~1..9", "win: expected ~1..9, got 131072"),
         ("+0    > PA 1:11 <nop,sack 1:2>", "option: expected sack 1:2, it is missing"),
         ('+0    > PA 1:11 "0123456789"', "data: expected b'0123456789'"),
         ("+0.1  > PA 1:11", "time: expected 0.2000..0.2000, left at 0.1000"),
@@ -52,7 +52,7 @@ def test_a_failure_prints_the_script_so_far_and_what_was_seen():
     assert lines[0] == "test:3: end: expected 12, got 11"
     assert lines[1] == "     0.0000  0.000 + listen 80"
     assert lines[-3] == ">    0.1000  +0    > PA 1:12 ack 1"
-    assert lines[-1].split(maxsplit=1)[1] == "> PA 1:11 ack 1 win 1048576 <>"
+    assert lines[-1].split(maxsplit=1)[1] == "> PA 1:11 ack 1 win 131072 <>"
 
 
 @pytest.mark.parametrize(
