@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from netstack.app.http.fetch import fetch
 from netstack.capture import PcapWriter
@@ -45,6 +45,18 @@ class Link:
 
     def __repr__(self) -> str:
         return f"<link {self.name}>"
+
+    def set(self, *, toward: Host | Switch | None = None, **changes: Unpack[LinkChanges]) -> None:
+        """Change settings from now on, in both directions or only ``toward`` one of its ends.
+
+        Those of ``Network.link`` but ``mtu``; also ``up`` (False: unplugged) and ``black_hole``
+        (octets of the largest packet that still passes; larger ones vanish without a word).
+        Raises: ValueError.
+        """
+        ends = {self.a: self.cable.a, self.b: self.cable.b}
+        if toward is not None and toward not in ends:
+            raise ValueError(f"{toward.name} is not an end of {self.name}")
+        self.cable.set(toward=None if toward is None else ends[toward], **changes)
 
 
 class _Place:

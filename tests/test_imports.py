@@ -3,10 +3,8 @@
 import importlib.util
 import os
 import pkgutil
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -105,13 +103,18 @@ def test_import_loads_none_of_the_layers():
 
 
 def test_import_costs_less_than_60_ms():
+    # Of the processor, and the least of seven: what others run at the same time doesn't count.
     def seconds(program):
-        start = time.perf_counter()
+        before = os.times()
         assert run(program).returncode == 0
-        return time.perf_counter() - start
+        after = os.times()
+        spent = after.children_user + after.children_system
+        return spent - before.children_user - before.children_system
 
-    costs = [seconds("import netstack") - seconds("") for _ in range(7)]
-    assert statistics.median(costs) < 0.060
+    def least(program):
+        return min(seconds(program) for _ in range(7))
+
+    assert least("import netstack") - least("") < 0.060
 
 
 def test_version_stands_in_one_place():
