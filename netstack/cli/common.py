@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import socket
 import ssl
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netstack.api import tap
 from netstack.core.address import parse_address, parse_cidr, parse_mac
@@ -15,7 +16,6 @@ from netstack.explain.narrative import Narrative
 from netstack.labs.internet import internet
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Iterator
 
     from netstack.cli.output import Output
@@ -38,10 +38,12 @@ def checked(function: Callable[[str], object]) -> Callable[[str], str]:
     """Return an argparse type: text that ``function`` accepts, unchanged."""
 
     def check(text: str) -> str:
-        function(text)
+        try:
+            function(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
         return text
 
-    check.__name__ = function.__name__.removeprefix("parse_").replace("_", " ")
     return check
 
 
@@ -50,28 +52,26 @@ cidr = checked(parse_cidr)
 mac = checked(parse_mac)
 
 
-def positive(text: str) -> float:
-    """Return seconds or an interval: a finite number above 0."""
-    value = float(text)
-    if not 0 < value < 1e9:
-        raise ValueError(text)
-    return value
+def _number(
+    kind: type[int] | type[float], least: float, most: float, wanted: str
+) -> Callable[[str], Any]:
+    def check(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = -1  # below every least
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+        return value
+
+    return check
 
 
-def port(text: str) -> int:
-    """Return a port number."""
-    value = int(text)
-    if not 0 < value < 65_536:
-        raise ValueError(text)
-    return value
-
-
-def count(text: str) -> int:
-    """Return a number of things, at least 1."""
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+positive = _number(float, 1e-9, 1e9, "a time in seconds above 0")
+port = _number(int, 1, 65_535, "a port (1 to 65535)")
+count = _number(int, 1, 10**9, "a number above 0")
+limit = _number(int, 0, 10**9, "a number, 0 or more")
+mtu = _number(int, 68, 65_535, "an MTU (68 to 65535 octets)")  # RFC 791 3.2: 68
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +97,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dns", metavar="IP", type=address, action="append", default=[])
     group.add_argument("--hosts", metavar="FILE", help="names and addresses, as /etc/hosts")
     group.add_argument("--mac", metavar="MAC", type=mac)
-    group.add_argument("--mtu", metavar="N", type=count, default=1500)
+    group.add_argument("--mtu", metavar="N", type=mtu, default=1500)
     group.add_argument("--offload", choices=("on", "off"), default="on")
     group.add_argument("--pcap", metavar="FILE", help="record what a wire would carry")
 

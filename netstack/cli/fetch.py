@@ -19,13 +19,14 @@ from netstack.cli.common import (
     UsageError,
     add_network_options,
     add_output_options,
-    address,
     check_built_in,
+    limit,
     on_real_network,
     open_world,
     positive,
 )
 from netstack.cli.table import connection_table
+from netstack.core.address import parse_address
 from netstack.core.trace import StateChanged
 from netstack.explain.layers import explain
 from netstack.explain.narrative import Narrative
@@ -33,6 +34,7 @@ from netstack.labs.internet import HOME_PAGE
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
     from netstack.app.http.response import Response
     from netstack.cli.common import World
@@ -51,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", dest="data", metavar="DATA|@FILE", help="send a body: POST")
     parser.add_argument("-I", dest="head", action="store_true", help="HEAD: the headers only")
     parser.add_argument("-i", dest="include", action="store_true", help="show the headers too")
-    parser.add_argument("--max-redirects", metavar="N", type=int, default=10)
+    parser.add_argument("--max-redirects", metavar="N", type=limit, default=10)
     parser.add_argument("--fail", action="store_true", help="exit 1 on 4xx and 5xx")
     parser.add_argument("-m", dest="timeout", metavar="SECONDS", type=positive, default=30.0)
     parser.add_argument(
@@ -103,7 +105,7 @@ def _request(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "url": url,
         "method": method,
-        "headers": dict(_header(text) for text in arguments.headers),
+        "headers": _headers(arguments.headers),
         "body": body,
         "timeout": arguments.timeout,
         "max_redirects": arguments.max_redirects,
@@ -112,11 +114,19 @@ def _request(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise UsageError(f"-H {text!r} is no header, such as 'Accept: text/html'")
-    return name.strip(), value.strip()
+def _headers(lines: list[str]) -> dict[str, str]:
+    """Return the fields of ``-H``; those of one name become a list (RFC 9110 5.3)."""
+    fields: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        name, colon, value = (piece.strip() for piece in line.partition(":"))
+        if not colon or not name:
+            raise UsageError(f"-H {line!r} is no header, such as 'Accept: text/html'")
+        key = name.lower()
+        if key in fields:
+            # RFC 6265 4.2.1: cookies are parted by semicolons.
+            value = f"{fields[key][1]}{'; ' if key == 'cookie' else ', '}{value}"
+        fields[key] = name, value
+    return dict(fields.values())
 
 
 def _override(text: str) -> tuple[str, str]:
@@ -124,7 +134,7 @@ def _override(text: str) -> tuple[str, str]:
     pieces = text.split(":")
     name, where = pieces[0], pieces[-1]
     try:
-        address(where)
+        parse_address(where)
     except ValueError as error:
         raise UsageError(f"--resolve NAME:ADDR: {error}") from None
     if not name or len(pieces) not in (2, 3):
@@ -154,7 +164,7 @@ def _traced(
                 tracing.enter_context(traced.trace(events.append))
             if arguments.stats:
                 tracing.enter_context(host.trace(keep))
-            return fetch(host=host, **request)
+            return fetch(host=host, on_body=_sink(arguments, output), **request)
     finally:
         if arguments.explain:
             for text in explain(events, start=start, received=len(world.hosts) == 1):
@@ -167,6 +177,16 @@ def _traced(
                 output.show(row)
             for name, value in sorted(host.counters().items()):
                 output.show(f"{value:>10}  {name}", "dim")
+
+
+def _sink(arguments: argparse.Namespace, output: Output) -> Callable[[bytes], None] | None:
+    """Return what takes the body as it comes; None if it is held until the end.
+
+    A file gets each piece at once, so that its size does not matter. On a terminal the page
+    comes after the story; headers and JSON come before the body, or around it.
+    """
+    whole = arguments.output == "-" or arguments.include or arguments.head or output.as_json
+    return None if whole else output.data
 
 
 def _show(response: Response, arguments: argparse.Namespace, output: Output) -> None:

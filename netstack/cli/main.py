@@ -23,7 +23,12 @@ from netstack.cli.common import (
     UsageError,
     explain_error,
 )
-from netstack.cli.output import ClosedPipe, Output, leave_closed_pipe
+from netstack.cli.output import (
+    ClosedPipe,
+    Output,
+    leave_closed_pipe,
+    occupy_closed_descriptors,
+)
 from netstack.core.errors import NetstackError
 
 if TYPE_CHECKING:
@@ -98,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(signal, "SIGINT") and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell without job control starts what it puts in the background so.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    occupy_closed_descriptors()
     complain = Output(color="auto")
     try:
         return _run(build_parser().parse_args(argv))
@@ -111,7 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Failure, NetstackError, OSError) as error:
         status, text = FAILED, explain_error(error)
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         complain.error(text)
     except (ClosedPipe, BrokenPipeError):
         leave_closed_pipe()

@@ -6,6 +6,7 @@ A reader that goes away (``| head``) is no error: ``ClosedPipe`` ends the comman
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -32,10 +33,23 @@ class ClosedPipe(Exception):
     """The reader of stdout or stderr has gone."""
 
 
-def _colour_wanted(when: str, stream: TextIO) -> bool:
+def _colour_wanted(when: str, stream: TextIO | None) -> bool:
     if when != "auto":
         return when == "always"
-    return stream.isatty() and not os.environ.get("NO_COLOR")
+    return stream is not None and stream.isatty() and not os.environ.get("NO_COLOR")
+
+
+def occupy_closed_descriptors() -> None:
+    """Keep what is opened from now on, such as a TAP, off the numbers of closed standard streams.
+
+    Python has None for a stream that was closed at the start (``>&-``).
+    """
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        while True:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor > 2:
+                os.close(descriptor)
+                return
 
 
 class Output:
@@ -48,7 +62,8 @@ class Output:
         self.as_json = as_json
         self._path = path
         self._file: BinaryIO | None = None
-        self._paint = _painter(sys.stderr) if _colour_wanted(color, sys.stderr) else None
+        self._stderr: TextIO | None = sys.stderr  # None: closed, and nobody to tell
+        self._paint = _painter(sys.stderr) if _colour_wanted(color, self._stderr) else None
 
     @contextmanager
     def open(self) -> Iterator[Output]:
@@ -63,9 +78,12 @@ class Output:
                 self._file.close()
 
     def data(self, octets: bytes) -> None:
-        """Write what was asked for."""
+        """Write what was asked for.
+
+        Raises: OSError, ClosedPipe.
+        """
         try:
-            stream = sys.stdout.buffer if self._file is None else self._file
+            stream = _stdout().buffer if self._file is None else self._file
             stream.write(octets)
         except BrokenPipeError:
             raise ClosedPipe from None
@@ -83,31 +101,41 @@ class Output:
     def tell(self, text: str, kind: str = "") -> None:
         """Write a line of narrative, unless it was not wanted."""
         if not self.quiet:
-            self._stderr(text, kind)
+            self._write(text, kind)
 
     def show(self, text: str, kind: str = "") -> None:
         """Write a line to stderr that was asked for by name, ``-q`` or not."""
-        self._stderr(text, kind)
+        self._write(text, kind)
 
     def error(self, text: str) -> None:
         """Write the one line that says what went wrong."""
-        self._stderr(f"netstack: {text}", "error")
+        self._write(f"netstack: {text}", "error")
 
-    def _stderr(self, text: str, kind: str) -> None:
+    def _write(self, text: str, kind: str) -> None:
+        if self._stderr is None:
+            return
         if self._paint is not None and kind in _STYLES:
             text = self._paint(text, _STYLES[kind])
         try:
-            sys.stderr.write(text + "\n")
-            sys.stderr.flush()
+            self._stderr.write(text + "\n")
+            self._stderr.flush()
         except BrokenPipeError:
             raise ClosedPipe from None
 
     def flush(self) -> None:
         """Hand what was written to the system."""
         try:
-            (sys.stdout if self._file is None else self._file).flush()
+            (_stdout() if self._file is None else self._file).flush()
         except BrokenPipeError:
             raise ClosedPipe from None
+
+
+def _stdout() -> TextIO:
+    # The annotation of the standard library forgets streams that were closed at the start.
+    stream: TextIO | None = sys.stdout
+    if stream is None:
+        raise OSError(errno.EBADF, "standard output is closed")
+    return stream
 
 
 def _painter(stream: TextIO) -> Any:
@@ -131,6 +159,8 @@ def leave_closed_pipe() -> None:
     """Keep the interpreter from complaining at exit about a stream nobody reads."""
     descriptor = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
         try:
             stream.flush()
         except (BrokenPipeError, ValueError):

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from netstack.cli.fetch import _headers
 from netstack.cli.main import main
+from netstack.cli.output import Output
 
 
 def test_page_goes_to_stdout_and_the_story_to_stderr(capsys):
@@ -130,3 +132,26 @@ def test_colour_changes_no_word(capsys):
     coloured = capsys.readouterr().err
     assert coloured != plain
     assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+
+
+def test_repeated_header_becomes_a_list():
+    assert _headers(["Accept: a", "X: 1", "accept: b", "Cookie: c=1", "Cookie: d=2"]) == {
+        "accept": "a, b",
+        "X": "1",
+        "Cookie": "c=1; d=2",
+    }
+
+
+def test_file_is_written_while_the_body_comes(tmp_path, monkeypatch):
+    page = tmp_path / "page"
+    seen = []
+    original = Output.data
+
+    def data(self, octets):
+        original(self, octets)
+        seen.append(len(octets))
+
+    monkeypatch.setattr(Output, "data", data)
+    assert main(["fetch", "-q", "-o", str(page)]) == 0
+    assert sum(seen) == page.stat().st_size > 0
+    assert seen[-1] == 0  # nothing was held until the end

@@ -56,6 +56,18 @@ def test_pure_version_gives_the_reason():
         ["dig", "@nowhere", "a.test"],
         ["ping", "web.test", "-s", "65508"],
         ["ping", "web.test", "-c", "0"],
+        ["fetch", "--max-redirects", "-1"],
+        ["fetch", "-m", "nan"],
+        [
+            "fetch",
+            "http://192.0.2.1/",
+            "--tap",
+            "tap0",
+            "--address",
+            "192.0.2.2/24",
+            "--mtu",
+            "67",
+        ],
         ["serve", "--echo", "7"],
         ["serve", "--tap", "tap0", "--address", "192.0.2.1/24"],
         ["serve", "--tap", "tap0", "--address", "192.0.2.1/24", "--http", "80"],
@@ -109,6 +121,30 @@ def test_closed_pipe_ends_quietly():
     process.stderr.close()
     assert process.wait(30) == 0
     assert error == b""
+
+
+@pytest.mark.parametrize(
+    ("closed", "status"),
+    [("<&-", 0), ("2>&-", 0), (">&-", 1), ("<&- >&- 2>&-", 1)],
+)
+def test_streams_closed_at_the_start_bring_no_traceback(closed, status):
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m netstack fetch {closed}', sys.executable],
+        capture_output=True, check=False, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+    if status == 0:
+        assert done.stdout.endswith("</html>\n")
+    elif done.stderr:
+        assert done.stderr.endswith("netstack: standard output is closed\n")
+
+
+def test_bad_argument_is_told_in_the_words_of_its_type(capsys):
+    assert main(["fetch", "--tap", "tap0", "--address", "banana"]) == 2
+    told = capsys.readouterr().err
+    assert "banana" in told
+    assert "invalid" not in told
 
 
 def test_interrupt_ends_within_a_second_with_130():
