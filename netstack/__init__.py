@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from netstack.host import Host, Socket
     from netstack.labs.internet import internet
     from netstack.socket.server import Server
-    from netstack.stack import ConnectionInfo, Stack
+    from netstack.stack import Stack
     from netstack.transport.events import (
         Accepted,
         Closed,
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     )
     from netstack.transport.tcp.connection import Connection
     from netstack.transport.tcp.forwarder import Incoming
+    from netstack.transport.tcp.info import ConnectionInfo
     from netstack.transport.tcp.listener import Listener
     from netstack.transport.udp import Datagrams
 
@@ -81,10 +82,11 @@ _MODULES = {
     "netstack.host": "Host Socket",
     "netstack.labs.internet": "internet",
     "netstack.socket.server": "Server",
-    "netstack.stack": "ConnectionInfo Stack",
+    "netstack.stack": "Stack",
     "netstack.transport.events": "Accepted Closed Connected Event PeerClosed Readable Writable",
     "netstack.transport.tcp.connection": "Connection",
     "netstack.transport.tcp.forwarder": "Incoming",
+    "netstack.transport.tcp.info": "ConnectionInfo",
     "netstack.transport.tcp.listener": "Listener",
     "netstack.transport.udp": "Datagrams",
 }
