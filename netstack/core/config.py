@@ -62,6 +62,7 @@ class TcpConfig:
     window_scaling: bool = True  # RFC 7323 2
     timestamps: bool = True  # RFC 7323 3
     sack: bool = True  # RFC 2018
+    ecn: str = "passive"  # RFC 3168: "off", "passive" (if the peer asks, as Linux) or "on"
     nagle: bool = True  # RFC 9293 3.7.4
     delayed_ack: float = 0.040  # seconds; RFC 9293 3.8.6.3: < 0.5
     min_rto: float = 0.200  # RFC 6298 2.4 says 1 s; Linux's 200 ms, see docs/decisions.md

@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict
 
+from netstack.core.checksum import internet_sum
 from netstack.device.base import Capabilities, Device, Frame, Medium
 from netstack.device.impair import Counters, Impairment
 from netstack.device.offload import wire_octets
@@ -39,14 +40,17 @@ class LinkSettings:
 
     ``delay`` and ``jitter`` in seconds; ``rate`` in bit/s of all that occupies a wire, None for
     no limit; ``queue`` counts frames that wait behind the one being sent, None for no limit;
-    ``black_hole``: IP packets larger than this vanish without a word, None for none. Loss,
-    reorder, duplicate and corrupt are probabilities a wire frame. ``up`` False: nothing arrives.
+    ``mark_above``: with more frames than this waiting, a packet that is ECN-capable is marked as
+    having seen congestion (RFC 3168 5), None for never; ``black_hole``: IP packets larger than
+    this vanish without a word, None for none. Loss, reorder, duplicate and corrupt are
+    probabilities a wire frame. ``up`` False: nothing arrives.
     """
 
     delay: float = 50e-6
     jitter: float = 0.0
     rate: float | None = None
     queue: int | None = None
+    mark_above: int | None = None
     black_hole: int | None = None
     loss: float = 0.0
     reorder: float = 0.0
@@ -73,6 +77,7 @@ class LinkChanges(TypedDict, total=False):
     jitter: float
     rate: float | None
     queue: int | None
+    mark_above: int | None
     black_hole: int | None
     loss: float
     reorder: float
@@ -116,6 +121,7 @@ class Direction:
             and settings.up
             and settings.rate is None
             and settings.queue is None
+            and settings.mark_above is None
             and settings.black_hole is None
             and not impairment.active
         )
@@ -143,6 +149,9 @@ class Direction:
             counters.queue_drops += 1
             self._record(octets, "dropped: the queue is full")
         else:
+            mark = settings.mark_above
+            if mark is not None and len(self._departures) > mark:
+                octets = marked(octets, link)
             departure = self._departure(octets, now)
             fate = self._impairment.judge(octets)
             self._record(fate.octets, fate.comment)
@@ -212,6 +221,18 @@ class Direction:
             self.counters.delivered += frame.segments
         else:
             self.counters.queue_drops += frame.segments
+
+
+def marked(octets: bytes, start: int) -> bytes:
+    """Return a frame with the IPv4 packet at ``start`` marked CE, if its transport takes that."""
+    if octets[start] != 0x45 or not octets[start + 1] & 3:
+        return octets
+    changed = bytearray(octets)
+    changed[start + 1] |= 3
+    changed[start + 10 : start + 12] = bytes(2)
+    checksum = ~internet_sum(changed[start : start + 20]) & 0xFFFF
+    changed[start + 10 : start + 12] = checksum.to_bytes(2, "big")
+    return bytes(changed)
 
 
 class CableEnd(Device):

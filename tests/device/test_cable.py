@@ -5,11 +5,13 @@ import io
 import pytest
 
 from netstack import capture
+from netstack.core.address import parse_address
 from netstack.core.rng import Rng
 from netstack.core.timers import EventHeap
 from netstack.device.base import Checksum, Frame, Medium
 from netstack.device.cable import Cable
 from netstack.device.record import Recording
+from netstack.wire.ipv4 import IPv4Header
 
 
 class Line:
@@ -330,3 +332,20 @@ def test_burst_has_a_limit(frames):
     line.run()
     assert len(line.cable.b.receive_burst(2)) == 2
     assert line.cable.b.pending()
+
+
+def test_queue_marks_what_is_ecn_capable_beyond_its_threshold(frames):
+    line = Line(rate=1e6, mark_above=2)
+    capable, other = (
+        IPv4Header(
+            source=parse_address("10.0.0.1"), destination=parse_address("10.0.0.2"), protocol=6,
+            total_length=20, traffic_class=traffic_class,
+        ).with_checksum().build()
+        for traffic_class in (2, 0)
+    )  # fmt: skip
+    link = frames.wire()[:14]
+    line.send(*[link + capable] * 3, link + other, link + capable)
+    line.run()
+    packets = [IPv4Header.parse(octets[14:])[0] for _, octets in line.arrived]
+    assert [packet.traffic_class & 3 for packet in packets] == [2, 2, 2, 0, 3]
+    assert packets[4] == packets[4].with_checksum()

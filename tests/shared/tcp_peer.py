@@ -105,6 +105,7 @@ class Peer:
         self.ts_val = 1_000
         self.ts_ecr = 0
         self.scale = 0
+        self.traffic_class = 0  # of what we send
         self.script: list[str] = []
         self.last_packet = b""  # as the last segment taken stood on the wire
         self.connection: Any = None
@@ -144,7 +145,7 @@ class Peer:
         """Send ``segment`` as it is in a good packet."""
         packet = IPv4Header(
             source=THEIRS, destination=OURS, protocol=6, total_length=20 + len(segment),
-            traffic_class=traffic_class,
+            traffic_class=traffic_class or self.traffic_class,
         ).with_checksum()  # fmt: skip
         self.stack.receive(self.device, [packet.build() + segment], self.now)
         if poll:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import Refused, Reset
 from netstack.core.seqnum import MASK, diff, unwrap
 from netstack.core.trace import Reason
-from netstack.transport.tcp import output
+from netstack.transport.tcp import ecn, output
 from netstack.transport.tcp.autotuning import grow_send_buffer
 from netstack.transport.tcp.connection import PAWS_IDLE
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE
@@ -52,6 +52,8 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
     if not _check_ack(connection, segment, seq, now):
         return
     _note_timestamp(connection, segment, seq, now)
+    if connection.ecn is not None:
+        connection.ecn.on_segment(connection, segment, now)
     if segment.length:
         _take_text(connection, segment, seq, now)
     if flags & FIN:
@@ -126,6 +128,7 @@ def take_syn(connection: Connection, segment: Segment, now: float) -> None:
         receiver.shift = 0
         receiver.fix_size(receiver.buffer_size)  # its window could not tell of more
     sender.sack_on = config.sack and segment.sack_permitted
+    ecn.negotiate(connection, segment)
     if config.timestamps and segment.ts_val is not None:
         connection.ts_on = True
         connection.ts_recent = segment.ts_val
@@ -212,6 +215,7 @@ def _on_unacceptable(
         return False
     if connection.state is State.SYN_RECEIVED and flags & SYN and seq == receiver.irs:
         context.count("tcp.repeated_syn")
+        ecn.on_repeated_syn(connection, segment)
         resend_syn(connection)
         return False
     old = seq + segment.length + bool(flags & FIN) <= receiver.rcv_nxt

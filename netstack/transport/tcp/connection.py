@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from netstack.core.address import IPAddress
     from netstack.internet.path import Path
+    from netstack.transport.tcp.ecn import Ecn
     from netstack.transport.tcp.listener import Listener
     from netstack.transport.tcp.pmtud import PathSearch
     from netstack.transport.tcp.protocol import Tcp
@@ -56,6 +57,7 @@ class Connection:
         "challenge_deadline",
         "confirmed_at",
         "dirty",
+        "ecn",
         "error",
         "held",
         "idle_deadline",
@@ -140,6 +142,7 @@ class Connection:
         self.confirmed_at = 0.0  # when the link layer was last told of progress
         self.challenge_deadline = 0.0  # no challenge ACK before
         self.dirty = False
+        self.ecn: Ecn | None = None  # made when agreed on
         self._was_full = False
 
     # ---- what it looks like ----------------------------------------------------------------
@@ -349,7 +352,9 @@ class Connection:
         elif name == "congestion":
             initial = self.tcp.config.initial_window
             self.sender.use_congestion(make(str(value), self.sender.mss, initial))
-        elif name in ("linger", "user_timeout", "ttl", "traffic_class"):
+        elif name == "traffic_class":
+            self.traffic_class = value & ~3  # the lowest two bits are ECN's (RFC 3168 5)
+        elif name in ("linger", "user_timeout", "ttl"):
             setattr(self, name, value)
         else:
             raise ValueError(f"no such option: {name}")

@@ -13,7 +13,7 @@ from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason, SegmentSent
 from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
-from netstack.transport.tcp import pmtud
+from netstack.transport.tcp import ecn, pmtud
 from netstack.transport.tcp.sender import MAX_SUPER_SEGMENT, Transmission
 from netstack.transport.tcp.state import State
 from netstack.wire.tcp import (
@@ -127,7 +127,7 @@ def _transmit_syn(connection: Connection, now: float) -> None:
         transmission = Transmission(sender.iss, sender.iss + 1, Reason.RTO, sender.queue[0])
     else:
         return
-    flags = SYN | ACK if passive else SYN
+    flags = ecn.syn_flags(connection, SYN | ACK if passive else SYN)
     timestamps = None
     scale = None
     config = connection.tcp.config
@@ -210,7 +210,7 @@ def _send_range(connection: Connection, transmission: Transmission, now: float) 
         and now - sender.last_sent > sender.rtt.timeout()
     ):
         sender.congestion.on_idle(connection.tcp.config.initial_window)
-    start, end, reason, _ = transmission
+    start, end, reason, again = transmission
     data_end = min(end, sender.data_end)
     first = sender.iss + 1
     pieces: list[memoryview] = []
@@ -224,7 +224,9 @@ def _send_range(connection: Connection, transmission: Transmission, now: float) 
     if end > sender.data_end:
         flags |= FIN
     options = _options(connection, now)
-    _send(connection, start, flags, options, pieces, max(data_end - start, 0), reason)
+    fresh = again is None and reason is not Reason.PROBE and data_end > start
+    length = max(data_end - start, 0)
+    _send(connection, start, flags, options, pieces, length, reason, fresh=fresh)
     sender.on_sent(transmission, now)
     receiver = connection.receiver
     if not sender.sack_on or not receiver.has_sack_news:
@@ -292,8 +294,10 @@ def _send(
     pieces: list[memoryview],
     length: int,
     reason: Reason,
+    *,
+    fresh: bool = False,
 ) -> None:
-    """Build the segment and hand it down."""
+    """Build the segment and hand it down; ``fresh``: it carries data for the first time."""
     receiver = connection.receiver
     header_length = HEADER_LENGTH + len(options)
     header = bytearray(HEADROOM + header_length)
@@ -305,6 +309,9 @@ def _send(
         scale = 0 if flags & SYN else receiver.shift
         window = receiver.window_to_advertise(scale)
     path = connection.path
+    traffic_class = connection.traffic_class
+    if connection.ecn is not None and flags & (SYN | RST) == 0:
+        flags, traffic_class = connection.ecn.mark(flags, traffic_class, fresh=fresh)
     partial = fold(path.pseudo_header_sum + PROTOCOL_TCP + header_length + length)
     pack_header(
         header, HEADROOM, connection.ports, seq & MASK, ack, flags, window, partial, options
@@ -336,5 +343,5 @@ def _send(
         )  # fmt: skip
     tcp.internet.send(
         path, PROTOCOL_TCP, frame, hop_limit=connection.ttl,
-        traffic_class=connection.traffic_class, dont_fragment=True, flow=connection.key,
+        traffic_class=traffic_class, dont_fragment=True, flow=connection.key,
     )  # fmt: skip

@@ -25,11 +25,11 @@ from netstack.core.address import IPAddress
 from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK, diff
 from netstack.core.trace import Reason
-from netstack.transport.tcp import arrival, output
+from netstack.transport.tcp import arrival, ecn, output
 from netstack.transport.tcp.autotuning import receive_sizes
 from netstack.transport.tcp.bare import send_bare
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE, Receiver
-from netstack.wire.tcp import ACK, SYN, Segment, build_syn_options
+from netstack.wire.tcp import ACK, ECE, SYN, Segment, build_syn_options
 
 if TYPE_CHECKING:
     from netstack.core.config import TcpConfig
@@ -115,17 +115,20 @@ def answer_syn(tcp: Tcp, packet: ReceivedPacket, key: bytes, segment: Segment) -
     iss = tcp.cookies.make(key, segment.seq, peer_mss, context.now, timestamps=stamped)
     receiver = _receiver(config)
     stamps = scale = None
+    flags = SYN | ACK
     sack = stamped and config.sack and segment.sack_permitted
     if stamped:
         theirs = segment.window_scale if config.window_scaling else None
         stamp = _clock(tcp, packet)
-        stamps = pack_options(stamp, KeptOptions(theirs, sack, False)), segment.ts_val or 0
+        kept = KeptOptions(theirs, sack, ecn.agreeable(tcp.config, segment))
+        stamps = pack_options(stamp, kept), segment.ts_val or 0
+        flags |= ECE if kept.ecn else 0
         scale = None if theirs is None else receiver.shift
     options = build_syn_options(output.advertised_mss(path), scale, stamps, sack=sack)
     window = receiver.window_to_advertise(0)
     context.count("tcp.syn_cookies_sent")
     numbers = iss, (segment.seq + 1) & MASK
-    send_bare(tcp, path, key, numbers, SYN | ACK, Reason.SYN_ACK, window=window, options=options)
+    send_bare(tcp, path, key, numbers, flags, Reason.SYN_ACK, window=window, options=options)
 
 
 def _receiver(config: TcpConfig) -> Receiver:
@@ -189,4 +192,5 @@ def _remember(tcp: Tcp, packet: ReceivedPacket, key: bytes, segment: Segment) ->
         kept = unpack_options(segment.ts_ecr)
         syn.ts_val = segment.ts_val
         syn.window_scale, syn.sack_permitted = kept.window_scale, kept.sack
+        syn.flags |= ecn.SETUP if kept.ecn else 0
     return syn
