@@ -125,6 +125,15 @@ def test_duplicate_is_told_as_dsack(make_peer):
     assert tuple((edge - peer.irs) & MASK for edge in block) == (1, 101)
 
 
+def test_duplicate_above_a_gap_is_followed_by_the_block_that_holds_it(make_peer):
+    peer = sack_peer(make_peer)
+    peer.inject("PA", seq=101, ack=1, data=b"x" * 200)
+    peer.inject("PA", seq=151, ack=1, data=b"x" * 50)
+    blocks = parsed(peer.segments()[-1]).sack_blocks
+    told = [tuple((edge - peer.irs) & MASK for edge in block) for block in blocks]
+    assert told == [(151, 201), (101, 301)]
+
+
 def test_sack_is_used_only_if_both_offered_it(make_peer):
     peer = make_peer().established()
     peer.inject("PA", seq=101, ack=1, data=b"x" * 100)
