@@ -437,6 +437,7 @@ class Connection:
         sender.rtt.after_lost_syn()
         initial = config.initial_window if sender.retransmitted_segments == 1 else 1
         sender.congestion = make(sender.congestion.name, sender.mss, initial)
+        sender.recovery = None  # it was the SYN's, and would slow down the controller before
 
     def enter_time_wait(self) -> None:
         """Stay for 2 MSL, to catch what the network still holds (RFC 9293 3.6.1)."""
