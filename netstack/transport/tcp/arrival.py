@@ -88,7 +88,7 @@ def _receive_in_syn_sent(connection: Connection, segment: Segment, now: float) -
         connection.set_state(State.SYN_RECEIVED)
         resend_syn(connection)
         return
-    sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
+    sender.on_ack(ack, now, _handshake_rtt(connection, segment, now))
     sender.snd_wl1, sender.snd_wl2 = unwrap(segment.seq, connection.receiver.rcv_nxt), ack
     sender.on_window(segment.window, grew=False)
     connection.establish()
@@ -353,7 +353,7 @@ def _check_ack_of_syn(
         # As Linux does: the ACK is forgotten, the SYN,ACK goes again, the peer's data too.
         connection.tcp.context.drop("tcp.accept_queue_full", segment.segments)
         return False
-    sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now))
+    sender.on_ack(ack, now, _handshake_rtt(connection, segment, now))
     sender.snd_wl1, sender.snd_wl2 = seq, ack
     sender.on_window(segment.window << sender.shift, grew=False)
     connection.establish()
@@ -373,6 +373,17 @@ def _timestamp_rtt(connection: Connection, segment: Segment, now: float) -> floa
     if elapsed > 120_000:
         return None
     return elapsed / 1000
+
+
+def _handshake_rtt(connection: Connection, segment: Segment, now: float) -> float | None:
+    """Return the round trip of SYN and SYN,ACK; None if ours had to be sent again.
+
+    A repeated SYN,ACK echoes the first SYN: the sample would be the whole time of waiting, and
+    the first timeout three times as long.
+    """
+    if connection.sender.retransmitted_segments:
+        return None
+    return _timestamp_rtt(connection, segment, now)
 
 
 def _update_window(
