@@ -269,8 +269,12 @@ class SackRecovery(Recovery):
         """RFC 8985 6.2, RFC 9937, RFC 5682."""
         rack = self.rack
         original = False
+        # What was sent again and answered sooner than this was the original's delivery.
+        plausible = max(self.rtt.min_rtt, self.rtt.srtt / 2)
         for sent in delivery.ranges:
-            rack.on_delivered(sent, delivery.now, self.rtt.min_rtt, delivery.echoed_at)
+            # RFC 7323 4.3: beyond a gap the echo is of what came before the gap.
+            echoed_at = delivery.echoed_at if sent.end <= delivery.snd_una else None
+            rack.on_delivered(sent, delivery.now, plausible, echoed_at)
             original = original or (sent.transmissions == 1 and sent.start < self.recover)
         if delivery.dsack is not None:
             rack.on_dsack(delivery.snd_una, delivery.snd_nxt)
