@@ -335,6 +335,9 @@ class Sender:
                 self.small_end = end
         else:
             self.queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
+            if start == self.snd_una:
+                # As Linux does: what the timer waits for has only now left again.
+                self.rto_deadline = None
             self.retransmitted_segments += sent.segments
             self.retransmitted_octets += end - start
         self.flight_sent = self.flight_size
@@ -342,8 +345,7 @@ class Sender:
             recovery.on_sent(end - start, now, again=sent is not None)
         if transmission.reason is not Reason.PROBE:
             self.persist = False
-        if self.timer_deadline is None or self.timer_kind in ("persist", "tlp"):
-            self._arm(now)
+        self._arm(now)  # RFC 8985 7.2: each transmission puts the tail probe off
 
     def restart_timer(self, now: float) -> None:
         """Let the timer run for one timeout, as it stands, from ``now`` on."""
@@ -367,21 +369,25 @@ class Sender:
             self.timer_kind, self.timer_deadline = "tlp", deadline
 
     def _may_probe_tail(self) -> bool:
-        """RFC 8985 7.2: with SACK, no loss in sight, and one probe at a time."""
+        """RFC 8985 7.2: with SACK, and one probe at a time.
+
+        Deviation: during recovery too, as RFC 9002 6.2 has it. A window of few segments that is
+        lost as a whole, retransmissions included, leaves nothing that RACK could learn from, and
+        the timeout is a thousand round trips away on a short path.
+        """
         return (
             self.sack_on
             and self._tlp_end is None
             and self.rtt.srtt > 0
             and not self.timeouts
-            and not self.queue.sacked_octets
-            and (self.recovery is None or self.recovery.phase is Phase.OPEN)
+            and (self.recovery is None or not self.recovery.frto)
             and self.snd_nxt > self.snd_una
         )
 
     def _probe_timeout(self) -> float:
         timeout = 2 * self.rtt.srtt
-        if self.flight_size <= self.mss:
-            timeout += MAX_ACK_DELAY
+        if self.flight_size <= self.mss and not self.queue.sacked_octets:
+            timeout += MAX_ACK_DELAY  # beyond a gap, no acknowledgment is delayed
         return max(timeout, MIN_PROBE_TIMEOUT)
 
     def start_persist(self, now: float) -> None:
@@ -449,19 +455,28 @@ class Sender:
                 now, ack, self.snd_nxt, octets, delivered, ranges, flight, rtt, echoed_at, dsack
             )
         )
-        if self._tlp_end is not None:
+        if self._tlp_end is not None and self._tlp_again:
             self._judge_probe(ack, dsack, now)
+        elif octets or ranges:
+            self._tlp_end = None  # progress: a later silence may be probed again
         if octets or ranges:
-            self.persist = False
-            self._reorder_deadline = None
-            timeout = self.recovery.reorder_timeout if self.recovery is not None else None
-            if timeout is not None:
-                self._reorder_deadline = now + timeout
-            if octets:
-                self._stop_rto()
-            if queue:
-                self._arm(now)  # RFC 6298 5.3
+            self._restart_timers(now, advanced=octets > 0)
         return Acknowledged(octets, rtt)
+
+    def _restart_timers(self, now: float, *, advanced: bool) -> None:
+        """Something was delivered, so all timers start over (RFC 6298 5.3)."""
+        self.persist = False
+        self._reorder_deadline = None
+        timeout = self.recovery.reorder_timeout if self.recovery is not None else None
+        if timeout is not None:
+            self._reorder_deadline = now + timeout
+        if advanced:
+            self._stop_rto()
+        elif self.rto_deadline is not None:
+            # What was backed off for a silence that is over waits no longer than it would now.
+            self.rto_deadline = min(self.rto_deadline, now + self.rtt.timeout())
+        if self.queue:
+            self._arm(now)
 
     def _sample_rate(self, now: float) -> None:
         rate = self.rate
@@ -553,8 +568,16 @@ class Sender:
         """Return the tail loss probe: new octets if there are any, else the last segment again.
 
         RFC 8985 7.3: an answer shows by SACK what is missing before it, without a timeout.
+        During recovery it is the first segment that is missing.
         """
         self._tlp_end = self.snd_nxt
+        if self.recovery is not None and self.recovery.phase is not Phase.OPEN:
+            self._tlp_again = False
+            head = self.queue[0]
+            if head.sacked:
+                return None
+            end = min(head.end, head.start + self.mss)
+            return Transmission(head.start, end, Reason.TLP, head)
         usable = self.snd_una + self.snd_wnd - self.snd_nxt
         octets = min(self.data_end - self.snd_nxt, usable, self.mss)
         if octets > 0:
@@ -572,9 +595,9 @@ class Sender:
         end = self._tlp_end
         if end is None or ack < end:
             return
-        if self._tlp_again and dsack is None and ack > end:
+        if dsack is None and ack > end:
             self.congestion.on_loss(now, self.flight_size)
-        if not self._tlp_again or dsack is not None or ack > end:
+        if dsack is not None or ack > end:
             self._tlp_end = None
 
     def mark_larger_than(self, mss: int) -> None:
