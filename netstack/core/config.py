@@ -82,6 +82,10 @@ class TcpConfig:
     max_syn_received: int = 1024  # per listener, besides its backlog
     syn_cookies: bool = True  # beyond max_syn_received, RFC 4987 3.6; off: such SYNs are dropped
     max_time_wait: int = 65_536  # per host
+    max_orphans: int = 8_192  # per host: closed by the application, not yet by the peer
+    orphan_timeout: float = 100.0  # without progress: RFC 9293 3.8.3's least R2
+    reset_rate: float = 1000.0  # resets a second and source, for segments that nobody wants
+    reset_burst: int = 1000
     challenge_ack_interval: float = 0.5  # per connection, RFC 5961 7 without a global counter
     min_mss: int = 48  # octets; a peer's smaller MSS counts as this (CVE-2019-11479)
     congestion: str = "cubic"  # RFC 9438

@@ -300,7 +300,7 @@ class Connection:
         self.orphan = True
         buffer = self.receiver.buffer
         unread = buffer is not None and buffer.length > 0
-        if unread or self.linger == 0:
+        if unread or self.linger == 0 or not self.tcp.orphans.add(self):
             self.abort(now)
             self.tcp.current = None
             return
@@ -613,7 +613,9 @@ class Connection:
         elif self.state <= State.SYN_RECEIVED:
             limit = config.syn_timeout
         else:
-            limit = config.r2_timeout
+            limit = (
+                min(config.r2_timeout, config.orphan_timeout) if self.orphan else config.r2_timeout
+            )
         if self.user_timeout is not None:
             limit = self.user_timeout
         return now - sender.last_progress >= limit

@@ -54,7 +54,8 @@ class Memory:
     def settle(self, connection: Connection) -> None:
         """Account for what ``connection`` holds now."""
         held = 0
-        if connection.state is not State.CLOSED:
+        # What the application has not read when TIME-WAIT begins is its own affair.
+        if connection.state not in (State.CLOSED, State.TIME_WAIT):
             sender, receiver = connection.sender, connection.receiver
             if sender.buffer is not None:
                 held = sender.buffer.held

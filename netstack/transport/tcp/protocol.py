@@ -23,6 +23,7 @@ from netstack.transport.tcp.bare import send_bare
 from netstack.transport.tcp.connection import Connection
 from netstack.transport.tcp.forwarder import Incoming
 from netstack.transport.tcp.isn import IsnGenerator
+from netstack.transport.tcp.limits import Orphans, ResetLimit
 from netstack.transport.tcp.listener import Listener
 from netstack.transport.tcp.memory import Memory
 from netstack.transport.tcp.state import State
@@ -72,6 +73,8 @@ class Tcp:
         self._dirty: deque[Connection] = deque()
         self._no_room: list[Connection] = []
         self.time_wait = TimeWaitTable(self)
+        self.orphans = Orphans(context)
+        self._reset_limit = ResetLimit(self.config)
         internet.register(PROTOCOL_TCP, self.receive_packet, self.receive_error)
 
     def enter(self, now: float) -> None:
@@ -175,6 +178,7 @@ class Tcp:
     def forget(self, connection: Connection) -> None:
         """The connection is CLOSED: nothing finds it any more."""
         self.memory.settle(connection)
+        self.orphans.discard(connection)
         self.context.timers.disarm(connection.timer)
         connection.timer.callback = _never  # breaks the cycle of connection and timer
         if self.connections.get(connection.key) is not connection:
@@ -195,6 +199,7 @@ class Tcp:
         """Keep a record of ``connection`` in its place; its port stays counted."""
         if self.connections.get(connection.key) is not connection:
             return
+        self.orphans.discard(connection)
         self.context.timers.disarm(connection.timer)
         connection.timer.callback = _never
         self.time_wait.add(connection)
@@ -360,6 +365,9 @@ class Tcp:
     def _send_reset(self, packet: ReceivedPacket, key: bytes, segment: Segment) -> None:
         """RFC 9293 3.10.7.1."""
         if IPAddress(packet.source).is_multicast or self.internet.is_broadcast(packet.source):
+            return
+        if not self._reset_limit.allows(packet.source, self.context.now):
+            self.context.count("tcp.resets_limited")
             return
         self.answer_with_reset(packet.source, packet.destination, key, segment)
 

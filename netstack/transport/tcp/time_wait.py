@@ -146,6 +146,7 @@ class TimeWaitTable:
         timers = self._tcp.context.timers
         if not self._records:
             timers.disarm(self._timer)
+            self._records = OrderedDict()  # an emptied table keeps its size
             return
         deadline = next(iter(self._records.values())).deadline
         if self._timer.deadline != deadline:

@@ -310,7 +310,7 @@ def test_tcp_39_ports_do_not_run_out(server_closes):
 @pytest.mark.parametrize("server_closes", [False, True])
 def test_tcp_39_sixty_thousand_connections_in_sixty_seconds(server_closes):
     two = Two()
-    churn(two, 100, 0.0, server_closes=server_closes)
+    churn(two, 100, 1.0, server_closes=server_closes)
     for stack in two.stacks:
         stack.tcp.time_wait.clear()
         stack.tcp.listeners.clear()
