@@ -33,7 +33,7 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
         _receive_in_syn_sent(connection, segment, now)
         return
     seq = unwrap(segment.seq, connection.receiver.rcv_nxt)
-    if connection.state is State.SYN_RECEIVED and segment.flags & (SYN | ACK) == SYN | ACK:
+    if connection.state is State.SYN_RECEIVED and segment.flags & (SYN | ACK | RST) == SYN | ACK:
         seq = _skip_known_syn(connection, segment, seq)
     if not _check_sequence(connection, segment, seq, now):
         return

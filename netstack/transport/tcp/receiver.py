@@ -78,9 +78,10 @@ class Receiver:
 
     def open(self, irs: int) -> None:
         """Take the peer's initial sequence number."""
+        promised = self.rcv_adv - self.rcv_nxt  # by our SYN, if that came first
         self.irs = irs
         self.rcv_nxt = irs + 1
-        self.rcv_adv = self.rcv_nxt
+        self.rcv_adv = self.rcv_nxt + promised
         self.last_ack_sent = self.rcv_nxt
 
     # ---- window ----------------------------------------------------------------------------
