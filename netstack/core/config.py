@@ -72,6 +72,7 @@ class TcpConfig:
     fin_wait_2_timeout: float = 60.0  # orphans only, as Linux
     r1_retransmissions: int = 3  # RFC 9293 3.8.3
     r2_timeout: float = 924.6  # seconds without progress; Linux's 15 retransmissions
+    user_timeout_option: bool = False  # RFC 5482: tell TCP_USER_TIMEOUT, heed the peer's
     syn_timeout: float = 180.0  # RFC 9293 3.8.3, R2 for SYN: at least 3 minutes
     syn_ack_timeout: float = 63.0  # a half-open passive connection: 5 retransmissions, as Linux
     keepalive: bool = False  # RFC 9293 3.8.4: off by default

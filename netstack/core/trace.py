@@ -34,6 +34,7 @@ class Reason(Enum):
     ACK_HANDSHAKE = "third part of the handshake (RFC 9293 3.5)"
     ACK_FIN = "acknowledge the peer's FIN (RFC 9293 3.6)"
     ACK_UNACCEPTABLE = "an unacceptable segment is answered with an ACK (RFC 9293 3.10.7.4)"
+    USER_TIMEOUT = "tell how long we wait for an acknowledgment (RFC 5482 3)"
     CHALLENGE_ACK = "a doubtful segment is challenged (RFC 5961)"
     KEEPALIVE = "keep-alive probe (RFC 9293 3.8.4)"
     RESET = "no such connection, or it was aborted (RFC 9293 3.5.2)"

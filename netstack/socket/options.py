@@ -31,6 +31,8 @@ SO_KEEPALIVE = std.SO_KEEPALIVE
 SO_SNDBUF = std.SO_SNDBUF
 SO_RCVBUF = std.SO_RCVBUF
 TCP_NODELAY = std.TCP_NODELAY
+TCP_CORK = getattr(std, "TCP_CORK", 3)
+TCP_QUICKACK = getattr(std, "TCP_QUICKACK", 12)
 TCP_KEEPIDLE = getattr(std, "TCP_KEEPIDLE", 4)
 TCP_KEEPINTVL = getattr(std, "TCP_KEEPINTVL", 5)
 TCP_KEEPCNT = getattr(std, "TCP_KEEPCNT", 6)
@@ -131,6 +133,8 @@ STREAM: dict[tuple[int, int], Option] = {
     (SOL_SOCKET, SO_KEEPALIVE): Option("keepalive", False, _flag, int),
     (SOL_SOCKET, SO_LINGER): Option("linger", None, _linger, _pack_linger),
     (IPPROTO_TCP, TCP_NODELAY): Option("nodelay", False, _flag, int),
+    (IPPROTO_TCP, TCP_CORK): Option("cork", False, _flag, int),
+    (IPPROTO_TCP, TCP_QUICKACK): Option("quickack", False, _flag, int),
     (IPPROTO_TCP, TCP_KEEPIDLE): Option("keepalive_idle", None, _positive, int),
     (IPPROTO_TCP, TCP_KEEPINTVL): Option("keepalive_interval", None, _positive, int),
     (IPPROTO_TCP, TCP_KEEPCNT): Option("keepalive_probes", None, _positive, int),

@@ -7,6 +7,7 @@ Neither computes nor checks the checksum.
 
 from __future__ import annotations
 
+import math
 from enum import IntEnum, IntFlag
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -54,6 +55,7 @@ class TcpOption(IntEnum):
     SACK_PERMITTED = 4
     SACK = 5
     TIMESTAMPS = 8
+    USER_TIMEOUT = 28
 
 
 #  0                   1                   2                   3
@@ -145,6 +147,7 @@ class Segment:
         "ts_ecr",
         "ts_val",
         "urgent_pointer",
+        "user_timeout",
         "window",
         "window_scale",
     )
@@ -165,6 +168,7 @@ class Segment:
         self.sack_blocks: tuple[tuple[int, int], ...] = ()
         self.ts_val: int | None = None
         self.ts_ecr = 0
+        self.user_timeout = 0.0  # seconds
 
 
 _ALIGNED_TIMESTAMPS = b"\x01\x01\x08\x0a"
@@ -249,6 +253,9 @@ def _take_option(kind: int, value: bytes, segment: Segment) -> None:
         segment.sack_permitted = True
     elif kind == TcpOption.TIMESTAMPS and len(value) == 8:
         segment.ts_val, segment.ts_ecr = _TIMESTAMP.unpack(value)
+    elif kind == TcpOption.USER_TIMEOUT and len(value) == 2:
+        number = int.from_bytes(value, "big")
+        segment.user_timeout = (number & 0x7FFF) * (60.0 if number & 0x8000 else 1.0)
     elif kind == TcpOption.SACK and len(value) % 8 == 0:
         segment.sack_blocks = tuple(
             _TIMESTAMP.unpack_from(value, at) for at in range(0, len(value), 8)
@@ -277,6 +284,14 @@ def build_syn_options(
 def build_timestamps(ts_val: int, ts_ecr: int) -> bytes:
     """Return the 12 octets of an aligned timestamps option (RFC 7323 appendix A)."""
     return _ALIGNED_TIMESTAMPS + _TIMESTAMP.pack(ts_val, ts_ecr)
+
+
+def build_user_timeout(seconds: float) -> bytes:
+    """Return a user timeout option, rounded up to seconds or minutes (RFC 5482 3)."""
+    number = max(math.ceil(seconds), 1)
+    if number > 0x7FFF:
+        number = min(-(-number // 60), 0x7FFF) | 0x8000
+    return bytes((TcpOption.USER_TIMEOUT, 4, number >> 8, number & 0xFF))
 
 
 def build_sack(blocks: Sequence[tuple[int, int]]) -> bytes:

@@ -182,6 +182,8 @@ def test_options(tcp, joined):
             (std.SOL_SOCKET, std.SO_KEEPALIVE, 1),
             (std.SOL_SOCKET, std.SO_REUSEADDR, 1),
             (std.IPPROTO_TCP, std.TCP_NODELAY, 1),
+            (std.IPPROTO_TCP, std.TCP_CORK, 1),
+            (std.IPPROTO_TCP, std.TCP_QUICKACK, 1),
             (std.IPPROTO_TCP, std.TCP_KEEPIDLE, 7),
             (std.IPPROTO_TCP, std.TCP_KEEPINTVL, 8),
             (std.IPPROTO_TCP, std.TCP_KEEPCNT, 3),

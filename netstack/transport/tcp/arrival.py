@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import Refused, Reset
 from netstack.core.seqnum import MASK, diff, unwrap
 from netstack.core.trace import Reason
-from netstack.transport.tcp import ecn, output
+from netstack.transport.tcp import ecn, output, timeouts
 from netstack.transport.tcp.autotuning import grow_send_buffer
 from netstack.transport.tcp.connection import PAWS_IDLE
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE
@@ -52,13 +52,21 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
     if not _check_ack(connection, segment, seq, now):
         return
     _note_timestamp(connection, segment, seq, now)
-    if connection.ecn is not None:
-        connection.ecn.on_segment(connection, segment, now)
+    if connection.ecn is not None or segment.user_timeout:
+        _take_signals(connection, segment, now)
     if segment.length:
         _take_text(connection, segment, seq, now)
     if flags & FIN:
         _note_fin(connection, segment, seq)
     _check_fin(connection)
+
+
+def _take_signals(connection: Connection, segment: Segment, now: float) -> None:
+    """What a good segment says besides text and numbers."""
+    if segment.user_timeout:
+        timeouts.take(connection, segment)
+    if connection.ecn is not None:
+        connection.ecn.on_segment(connection, segment, now)
 
 
 def _receive_in_syn_sent(connection: Connection, segment: Segment, now: float) -> None:
@@ -129,6 +137,7 @@ def take_syn(connection: Connection, segment: Segment, now: float) -> None:
         receiver.fix_size(receiver.buffer_size)  # its window could not tell of more
     sender.sack_on = config.sack and segment.sack_permitted
     ecn.negotiate(connection, segment)
+    timeouts.take(connection, segment)
     if config.timestamps and segment.ts_val is not None:
         connection.ts_on = True
         connection.ts_recent = segment.ts_val

@@ -21,7 +21,7 @@ from netstack.transport.events import (
     SoftError,
     Writable,
 )
-from netstack.transport.tcp import output, pmtud
+from netstack.transport.tcp import output, pmtud, timeouts
 from netstack.transport.tcp.autotuning import receive_sizes
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.info import ConnectionInfo, describe
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from netstack.transport.tcp.pmtud import PathSearch
     from netstack.transport.tcp.protocol import Tcp
 
+LINGERING = frozenset({State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})
+"""Closed, but not all was acknowledged: SO_LINGER bounds how long."""
+
 PAWS_IDLE = 24 * 86_400.0  # seconds, RFC 7323 5.5
 
 
@@ -56,6 +59,7 @@ class Connection:
         "_was_full",
         "challenge_deadline",
         "confirmed_at",
+        "cork_timer",
         "dirty",
         "ecn",
         "error",
@@ -71,6 +75,7 @@ class Connection:
         "orphan",
         "path",
         "path_search",
+        "peer_timeout",
         "peer_mss",
         "ports",
         "receiver",
@@ -131,6 +136,7 @@ class Connection:
         self.orphan = False  # the application closed it: nobody will read
         self.linger: float | None = None
         self.user_timeout: float | None = None
+        self.peer_timeout: float | None = None  # what the peer asked for (RFC 5482)
         self.keepalive: tuple[float, float, int] | None = None  # idle, interval, probes
         if config.keepalive:
             self.keepalive = _keepalive_defaults(tcp)
@@ -142,6 +148,7 @@ class Connection:
         self.confirmed_at = 0.0  # when the link layer was last told of progress
         self.challenge_deadline = 0.0  # no challenge ACK before
         self.dirty = False
+        self.cork_timer: Timer | None = None
         self.ecn: Ecn | None = None  # made when agreed on
         self._was_full = False
 
@@ -231,6 +238,8 @@ class Connection:
         if taken:
             self.tcp.memory.settle(self)
             self._trace_call("send", start, start + taken)
+            if self.sender.cork is not None:
+                timeouts.hold_cork(self)
             self.tcp.mark_dirty(self)
         return taken
 
@@ -307,6 +316,8 @@ class Connection:
         self.shutdown_write(now)
         if self.state is State.FIN_WAIT_2:
             self.start_idle_timer(self.tcp.config.fin_wait_2_timeout)
+        elif self.linger is not None and self.state in LINGERING:
+            self.start_idle_timer(self.linger)
         self.tcp.mark_dirty(self)
         self.tcp.current = None
 
@@ -334,9 +345,11 @@ class Connection:
 
         Raises: ValueError for an unknown name or an unusable value.
         """
-        if name == "nodelay":
-            self.sender.nodelay = bool(value)
-            self.tcp.mark_dirty(self)
+        if name in ("nodelay", "cork", "quickack"):
+            self._set_pace(name, bool(value))
+        elif name == "user_timeout":
+            self.user_timeout = value
+            timeouts.announce(self)
         elif name in ("send_buffer", "receive_buffer"):
             self._set_buffer(name, int(value))
         elif name == "keepalive":
@@ -354,10 +367,26 @@ class Connection:
             self.sender.use_congestion(make(str(value), self.sender.mss, initial))
         elif name == "traffic_class":
             self.traffic_class = value & ~3  # the lowest two bits are ECN's (RFC 3168 5)
-        elif name in ("linger", "user_timeout", "ttl"):
+        elif name in ("linger", "ttl"):
             setattr(self, name, value)
         else:
             raise ValueError(f"no such option: {name}")
+
+    def _set_pace(self, name: str, value: bool) -> None:
+        """Set what decides when short segments and ACKs go."""
+        sender = self.sender
+        if name == "quickack":
+            self.receiver.quickack = value
+            if value and self.receiver.unacked:
+                self.set_ack(Reason.ACK)
+            return
+        if name == "cork":
+            sender.cork = sender.snd_una if value else None
+        else:
+            sender.nodelay = value
+            if value and sender.cork is not None:
+                sender.cork = sender.data_end  # as on Linux: what waits goes now
+        self.tcp.mark_dirty(self)
 
     def _set_buffer(self, name: str, size: int) -> None:
         if size < 1:
@@ -373,14 +402,18 @@ class Connection:
     def get_option(self, name: str) -> Any:
         """Return the option ``name``.
 
-        Names: nodelay keepalive keepalive_idle keepalive_interval keepalive_probes send_buffer
-        receive_buffer linger user_timeout ttl traffic_class congestion
-        report_errors.
+        Names: nodelay cork quickack keepalive keepalive_idle keepalive_interval
+        keepalive_probes send_buffer receive_buffer linger user_timeout ttl traffic_class
+        congestion report_errors.
 
         Raises: ValueError for an unknown name.
         """
         if name == "nodelay":
             return self.sender.nodelay
+        if name == "cork":
+            return self.sender.cork is not None
+        if name == "quickack":
+            return self.receiver.quickack
         if name == "report_errors":
             return self.report_errors
         if name == "congestion":
@@ -523,6 +556,8 @@ class Connection:
         self.keepalive_probes_sent = 0
         if self.state is State.TIME_WAIT or (self.state is State.FIN_WAIT_2 and self.orphan):
             return
+        if self.orphan and self.linger is not None:
+            return  # SO_LINGER's time goes on
         self.idle_deadline = None
         if self.keepalive is not None and self.state >= State.ESTABLISHED:
             self.idle_deadline = self.tcp.context.now + self.keepalive[0]
@@ -613,15 +648,20 @@ class Connection:
         elif self.state <= State.SYN_RECEIVED:
             limit = config.syn_timeout
         else:
-            limit = (
-                min(config.r2_timeout, config.orphan_timeout) if self.orphan else config.r2_timeout
-            )
+            limit = self.peer_timeout or config.r2_timeout
+            if self.orphan:
+                limit = min(limit, config.orphan_timeout)
         if self.user_timeout is not None:
             limit = self.user_timeout
         return now - sender.last_progress >= limit
 
     def _on_idle_timer(self, now: float) -> None:
         if self.state is State.FIN_WAIT_2 and self.orphan:
+            self.finish(None)
+            return
+        if self.orphan and self.linger is not None and self.state in LINGERING:
+            self.tcp.context.count("tcp.linger_aborts")
+            output.send_reset(self)
             self.finish(None)
             return
         if self.keepalive is None:

@@ -13,7 +13,7 @@ from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason, SegmentSent
 from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
-from netstack.transport.tcp import ecn, pmtud
+from netstack.transport.tcp import ecn, pmtud, timeouts
 from netstack.transport.tcp.sender import MAX_SUPER_SEGMENT, Transmission
 from netstack.transport.tcp.state import State
 from netstack.wire.tcp import (
@@ -137,6 +137,7 @@ def _transmit_syn(connection: Connection, now: float) -> None:
         scale = connection.receiver.shift
     sack = sender.sack_on if passive else config.sack
     options = build_syn_options(advertised_mss(connection.path), scale, timestamps, sack=sack)
+    options += timeouts.offered(connection)
     _send(connection, sender.iss, flags, options, [], 0, transmission.reason)
     sender.on_sent(transmission, now)
 
@@ -243,6 +244,8 @@ def send_ack(connection: Connection, reason: Reason) -> None:
     """Send a segment without text: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>."""
     options = _options(connection, connection.tcp.context.now)
     receiver = connection.receiver
+    if reason is Reason.USER_TIMEOUT or reason is Reason.ACK_HANDSHAKE:
+        options += timeouts.offered(connection)
     if connection.sender.sack_on and receiver.has_sack_news:
         path = connection.path
         space = min(MAX_OPTIONS, path.mtu - path.header_size - HEADER_LENGTH) - len(options)

@@ -45,6 +45,7 @@ class Receiver:
         "mss",
         "out_of_order",
         "peer_closed",
+        "quickack",
         "recent",
         "rcv_adv",
         "rcv_nxt",
@@ -73,6 +74,7 @@ class Receiver:
         self.unacked = 0  # octets received in order and not yet acknowledged
         self.fin_seq: int | None = None
         self.peer_closed = False
+        self.quickack = False  # acknowledge everything at once
         self.ack_reason: Reason | None = None
         self.ack_deadline: float | None = None
 
@@ -240,7 +242,7 @@ class Receiver:
         """Decide about the ACK for ``advanced`` new octets (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
         self.mss = min(max(self.mss, largest), 65_535)
         self.unacked += advanced
-        if self.unacked >= 2 * self.mss or self.unacked >= ACK_AT_LEAST_EVERY:
+        if self.unacked >= 2 * self.mss or self.quickack or self.unacked >= ACK_AT_LEAST_EVERY:
             self.ack_reason = self.ack_reason or Reason.ACK
         elif self.ack_deadline is None:
             self.ack_deadline = now + delay

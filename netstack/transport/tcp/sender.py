@@ -72,6 +72,7 @@ class Sender:
         "buffer_limit",
         "buffer_size",
         "congestion",
+        "cork",
         "delivered",
         "fin_queued",
         "flight_sent",
@@ -136,6 +137,7 @@ class Sender:
         self.recovery: Recovery | None = None  # made at the first sign of loss
         self.fin_queued = False
         self.nodelay = not config.nagle
+        self.cork: int | None = None  # corked: short segments may end here at most
         self.small_end = iss  # end of the last short segment sent
         self.timer_deadline: float | None = None
         self.timer_kind = ""
@@ -286,6 +288,8 @@ class Sender:
 
     def _tail_may_go(self, usable: int) -> bool:
         """Nagle in Minshall's form (RFC 9293 3.7.4): one short segment in flight at a time."""
+        if self.cork is not None:
+            return self.fin_queued or self.data_end <= self.cork
         return self.nodelay or self.fin_queued or self.small_end <= self.snd_una
 
     def _short_segment_may_go(self, octets: int, queued: int, usable: int) -> bool:
@@ -298,6 +302,8 @@ class Sender:
 
     def needs_persist(self) -> bool:
         """Return whether data waits for the window alone, so that it must be probed."""
+        if self.cork is not None and self.cork < self.data_end < self.snd_nxt + self.mss:
+            return False  # it waits for the cork
         return (
             self.snd_nxt == self.snd_una
             and self.snd_nxt > self.iss
