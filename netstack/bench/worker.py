@@ -207,7 +207,7 @@ class StackClient(Client):
     def start_impaired(self, number: int) -> None:
         """Make the host on a device whose arriving frames can be lost; see ``lose``."""
         tap_device = TapDevice(TAP, mtu=MTU)
-        self._device = ImpairDevice(tap_device, Rng())
+        self._device = ImpairDevice(tap_device, Rng(time.monotonic_ns()))
         stack = Stack("host")
         stack.attach(self._device, _address(number), gateway=STACK_PEER)
         configure_kernel_side(TAP, STACK_PEER, STACKS.prefixlen)

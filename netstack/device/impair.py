@@ -85,6 +85,21 @@ class Impairment:
         """Whether anything can go wrong."""
         return bool(self.loss or self.reorder or self.duplicate or self.corrupt)
 
+    @property
+    def only_loses(self) -> bool:
+        """Whether a frame arrives as it is or not at all."""
+        return not (self.reorder or self.duplicate or self.corrupt)
+
+    def loses(self) -> bool:
+        """Decide whether a frame is lost, where nothing else can happen to it, and count it."""
+        counters = self.counters
+        counters.sent += 1
+        if self.loss and self._loss.random() < self.loss:
+            counters.lost += 1
+            return True
+        counters.delivered += 1
+        return False
+
     def judge(self, octets: bytes) -> Fate:
         """Decide about a wire frame whose checksums are complete, and count it."""
         counters = self.counters
@@ -267,8 +282,13 @@ class ImpairDevice(Middleware):
         return [arrived.popleft() for _ in range(min(limit, len(arrived)))]
 
     def _carry_up(self, frame: Frame) -> None:
+        lane = self._up
+        if not frame.gso_size and not lane.holding and lane.impairment.only_loses:
+            if not lane.impairment.loses():
+                self._arrived.append(frame)
+            return
         for octets in wire_octets(frame):
-            for out in self._up.carry(octets):
+            for out in lane.carry(octets):
                 arrived = Frame(out)
                 arrived.received_at = frame.received_at
                 arrived.group = frame.group

@@ -54,6 +54,18 @@ def test_device_without_impairment_passes_frames_by_reference(frames):
     assert len(wire.sent) == 1
 
 
+def test_loss_alone_passes_what_arrives_by_reference(frames):
+    impaired, wire = device(loss=0.5)
+    sent = [frames.arriving(octets) for octets in numbered(frames, 64)]
+    wire.bursts = [sent]
+    arrived = impaired.receive_burst()
+    assert 16 < len(arrived) < 48
+    assert [id(frame) for frame in arrived] == [id(each) for each in sent if each in arrived]
+    counters = impaired.incoming.counters
+    assert (counters.sent, counters.delivered) == (64, len(arrived))
+    assert counters.lost == 64 - len(arrived)
+
+
 def test_everything_else_is_the_inner_device(frames):
     impaired, wire = device(loss=0.5)
     notes: list[int] = []
