@@ -25,6 +25,7 @@ looked. ``contending``, ``yielding`` and ``turn`` are hints: a wrong one costs a
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextlib import suppress
 from math import inf
@@ -189,7 +190,12 @@ class RealTimeDriver(Sections, Driver):
 
     def spawn(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> ThreadTask[T]:
         """Run ``function`` in a thread of its own."""
-        return ThreadTask(function, args, kwargs)
+
+        def cut_off(error: BaseException) -> bool:
+            closed = self.closing is not None
+            return closed and isinstance(error, OSError) and error.errno == errno.EBADF
+
+        return ThreadTask(function, args, kwargs, cut_off)
 
     def spawn_service(self, function: Callable[[], None]) -> None:
         """Run ``function`` in a thread of its own, which nobody joins."""

@@ -18,10 +18,18 @@ _log = logging.getLogger("netstack.driver")
 
 
 class ThreadTask(Task[T]):
-    """A function running in a daemon thread."""
+    """A function running in a daemon thread.
+
+    An error that nobody joins for is logged in the end, unless ``cut_off`` says that the task
+    met it because its driver was closed.
+    """
 
     def __init__(
-        self, function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        function: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        cut_off: Callable[[BaseException], bool],
     ) -> None:
         self.name = getattr(function, "__name__", "task")
         self._ended = threading.Event()
@@ -34,6 +42,7 @@ class ThreadTask(Task[T]):
                 self._result = function(*args, **kwargs)
             except BaseException as error:  # join raises it
                 self._error = error
+                self._told = cut_off(error)
             finally:
                 self._ended.set()
 

@@ -358,6 +358,20 @@ def test_close_while_blocked_is_ebadf_for_everybody(make_world):
     assert worst[len(worst) // 2] < 0.02
 
 
+def test_task_that_nobody_joins_is_told_of_unless_the_close_cut_it_off(make_world, caplog):
+    world = make_world()
+    spawn = world.driver.spawn
+    tasks = [spawn(int, "x"), spawn(world.recv, world.connection(1))]
+    world.wait_until(lambda: world.driver.waiters or world.driver.leader)
+    world.driver.close(0.0)
+    world.wait_until(lambda: all(task.done for task in tasks))
+    tasks.clear()
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == [
+        "task int failed, and nobody joined it"
+    ]
+
+
 def test_closed_driver_refuses_and_closing_again_is_fine(world):
     world.driver.close(0.0)
     world.driver.close(0.0)
