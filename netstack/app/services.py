@@ -7,6 +7,7 @@ have always been tried: echo (RFC 862), discard (RFC 863), chargen (RFC 864), da
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from netstack.app.http.dates import format_date
 from netstack.app.http.files import Files
 from netstack.app.http.server import HttpSession
 from netstack.app.http.site import Pages
+from netstack.wire.dns import MessageReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -129,7 +131,9 @@ class _DnsSession(_SimpleSession):
     def __init__(self, server: AuthoritativeServer, now: float) -> None:
         super().__init__()
         self._server = server
-        self._queries = bytearray()
+        self._reader = MessageReader()
+        self._queries: deque[bytes] = deque()
+        self._queued = 0  # octets of them
         self._waiting = bytearray()
         self._ended = False
         self._moved = False  # since the deadline was set
@@ -143,8 +147,10 @@ class _DnsSession(_SimpleSession):
     def receive(self, data: bytes, now: float) -> None:
         """Take pieces of queries, any number of them (RFC 7766 6.2.1.1)."""
         self._ended = self._ended or not data
-        self._queries += data
-        if len(self._queries) > 4 * _WAITING:
+        for query in self._reader.receive(data):
+            self._queries.append(query)
+            self._queued += 2 + len(query)
+        if self._queued > 4 * _WAITING:
             self.abort = True  # handed over although there is no room
         self._work()
 
@@ -158,15 +164,13 @@ class _DnsSession(_SimpleSession):
 
     def _work(self) -> None:
         # A response may be a thousand times its query: so many at a time, not all there are.
-        while not self.paused and len(self._queries) >= 2:
-            length = int.from_bytes(self._queries[:2], "big")
-            if not length:
+        while not self.paused and self._queries:
+            query = self._queries.popleft()
+            self._queued -= 2 + len(query)
+            if not query:
                 self.abort = True  # DNS-27: a message has at least its header
                 return
-            if len(self._queries) < 2 + length:
-                break
-            response = self._server.answer(bytes(self._queries[2 : 2 + length]), _DNS_MAX)
-            del self._queries[: 2 + length]
+            response = self._server.answer(query, _DNS_MAX)
             self._moved = True
             if response:
                 self._waiting += len(response).to_bytes(2, "big") + response
