@@ -65,17 +65,27 @@ class SoftError(Event):
     error: NetstackError
 
 
-class EventQueue:
-    """Events in order; an event equal to one still waiting is not queued again."""
+MAX_UNPULLED = 4096  # events kept for an application that has not pulled any so far
 
-    __slots__ = ("_queue", "_waiting")
+
+class EventQueue:
+    """Events in order; an event equal to one still waiting is not queued again.
+
+    Whoever has pulled one gets them all. For an application that only asks its endpoints
+    (``accept``, ``receive``) the oldest give way, so that connections long gone are not kept.
+    """
+
+    __slots__ = ("_pulled", "_queue", "_waiting")
 
     def __init__(self) -> None:
+        self._pulled = False
         self._queue: deque[Event] = deque()
         self._waiting: set[tuple[type[Event], int]] = set()
 
     def post(self, event: Event) -> None:
         """Queue ``event`` unless one of its kind for its source waits already."""
+        if len(self._queue) >= MAX_UNPULLED and not self._pulled:
+            self._take()
         if isinstance(event, Accepted):
             self._queue.append(event)
             return
@@ -88,8 +98,10 @@ class EventQueue:
 
     def next_event(self) -> Event | None:
         """Return and remove the oldest event, or None."""
-        if not self._queue:
-            return None
+        self._pulled = True
+        return self._take() if self._queue else None
+
+    def _take(self) -> Event:
         event = self._queue[0]
         self._waiting.discard((type(event), id(event.source)))
         self._queue.popleft()

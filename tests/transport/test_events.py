@@ -3,7 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netstack.transport.events import Accepted, Closed, Connected, EventQueue, Readable, Writable
+from netstack.transport.events import (
+    MAX_UNPULLED,
+    Accepted,
+    Closed,
+    Connected,
+    EventQueue,
+    Readable,
+    Writable,
+)
 
 KINDS = (Connected, Readable, Writable, Closed)
 
@@ -45,3 +53,22 @@ def test_queue_is_an_ordered_set(steps):
             if step not in model:
                 model.append(step)
         assert len(queue) == len(model)
+
+
+def test_events_that_nobody_ever_pulled_are_bounded():
+    queue = EventQueue()
+    for number in range(MAX_UNPULLED + 10):
+        queue.post(Accepted("listener", number))
+        queue.post(Readable(number))
+    assert len(queue) == MAX_UNPULLED
+    assert queue.next_event() == Accepted("listener", 10 + MAX_UNPULLED // 2)
+    queue.post(Readable(0))  # told again: the first one gave way
+    assert len(queue) == MAX_UNPULLED
+
+
+def test_whoever_pulls_gets_every_event():
+    queue = EventQueue()
+    assert queue.next_event() is None
+    for number in range(MAX_UNPULLED * 2):
+        queue.post(Accepted("listener", number))
+    assert len(queue) == MAX_UNPULLED * 2
