@@ -190,12 +190,11 @@ class RealTimeDriver(Sections, Driver):
 
     def spawn(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> ThreadTask[T]:
         """Run ``function`` in a thread of its own."""
+        return ThreadTask(function, args, kwargs, self._cut_off)
 
-        def cut_off(error: BaseException) -> bool:
-            closed = self.closing is not None
-            return closed and isinstance(error, OSError) and error.errno == errno.EBADF
-
-        return ThreadTask(function, args, kwargs, cut_off)
+    def _cut_off(self, error: BaseException) -> bool:
+        closed = self.closing is not None
+        return closed and isinstance(error, OSError) and error.errno == errno.EBADF
 
     def spawn_service(self, function: Callable[[], None]) -> None:
         """Run ``function`` in a thread of its own, which nobody joins."""
@@ -388,7 +387,7 @@ class RealTimeDriver(Sections, Driver):
         if self.services:
             with suppress(IndexError):  # another thread may be taking them too
                 while True:
-                    ThreadTask(self.services.popleft(), (), {})
+                    ThreadTask(self.services.popleft(), (), {}, self._cut_off)
         if self.repairs.unreported:
             self.repairs.report()
 
