@@ -35,7 +35,9 @@ def connection_table(connections: Iterable[ConnectionInfo]) -> Iterator[str]:
 def _details(entry: ConnectionInfo) -> str:
     """Return ss's second line: in its order, with its names and units; zeros are left out."""
     mss = max(entry.mss, 1)
-    pieces = [entry.congestion]
+    options = (("ts", entry.timestamps), ("sack", entry.sack), ("ecn", entry.ecn))
+    pieces = [name for name, agreed in options if agreed]
+    pieces.append(entry.congestion)
     if entry.send_scale or entry.receive_scale:
         pieces.append(f"wscale:{entry.send_scale},{entry.receive_scale}")
     pieces.append(f"rto:{entry.rto * 1e3:.0f}")

@@ -37,7 +37,7 @@ STATES = {
     "TIME-WAIT": 6, "CLOSED": 7, "CLOSE-WAIT": 8, "LAST-ACK": 9, "LISTEN": 10, "CLOSING": 11,
 }  # fmt: skip
 PHASES = {"OPEN": 0, "DISORDER": 1, "RECOVERY": 3, "LOSS": 4}  # enum tcp_ca_state
-_TIMESTAMPS, _SACK, _WSCALE = 1, 2, 4  # TCPI_OPT_*
+_TIMESTAMPS, _SACK, _WSCALE, _ECN = 1, 2, 4, 8  # TCPI_OPT_*
 _UNSET_SSTHRESH = 1 << 30  # octets, in the stack
 _INFINITE_SSTHRESH = 0x7FFFFFFF
 _U32 = 0xFFFFFFFF
@@ -45,7 +45,7 @@ _U32 = 0xFFFFFFFF
 
 def pack(info: ConnectionInfo) -> bytes:
     """Return ``info`` as getsockopt(TCP_INFO) tells it."""
-    options = _TIMESTAMPS * info.timestamps | _SACK * info.sack
+    options = _TIMESTAMPS * info.timestamps | _SACK * info.sack | _ECN * info.ecn
     if info.send_scale or info.receive_scale:
         options |= _WSCALE
     mss = max(info.mss, 1)

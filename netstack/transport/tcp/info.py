@@ -53,6 +53,7 @@ class ConnectionInfo(NamedTuple):
     dsacks: int = 0
     timestamps: bool = False
     sack: bool = False
+    ecn: bool = False
     send_scale: int = 0
     receive_scale: int = 0
     receive_mss: int = 0
@@ -118,6 +119,7 @@ def describe(connection: Connection) -> ConnectionInfo:
         dsacks=rack.dsacks if rack is not None else 0,
         timestamps=connection.ts_on,
         sack=sender.sack_on,
+        ecn=connection.ecn is not None,
         send_scale=sender.shift,
         receive_scale=receiver.shift,
         receive_mss=receiver.mss,

@@ -453,7 +453,8 @@ class Sender:
             self._advance(ack, now, gone)
         delivered = octets + queue.sacked_octets - sacked_before
         self.delivered += delivered
-        if flight > self.mss:
+        rate = self.rate
+        if (flight > self.mss) if rate is None else (now >= rate.due):
             self._sample_rate(now)
         echoed_at = None if timestamp_rtt is None else now - timestamp_rtt
         self._recover(
@@ -485,12 +486,11 @@ class Sender:
             self._arm(now)
 
     def _sample_rate(self, now: float) -> None:
-        rate = self.rate
-        if rate is None:
+        if self.rate is None:
             self.rate = DeliveryRate(now, self.delivered)
-        elif now >= rate.due:
-            limited = self.data_end <= self.snd_nxt
-            rate.sample(now, self.delivered, self.rtt.srtt, limited=limited)
+            return
+        limited = self.data_end <= self.snd_nxt
+        self.rate.sample(now, self.delivered, self.rtt.srtt, limited=limited)
 
     def _stop_rto(self) -> None:
         self.rto_deadline = None
