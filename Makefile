@@ -7,7 +7,7 @@ STAMP := $(VENV)/.stamp
 RUN := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: fetch test soak bench lint clean venv
+.PHONY: fetch test soak bench grid lint clean venv
 
 # Python >= 3.11 and make are enough: without pip, compiler or network the pure stack runs as is.
 fetch:
@@ -23,6 +23,10 @@ soak: $(STAMP)
 
 bench: $(STAMP)
 	@$(RUN) -m pytest -m bench tests/bench --benchmark-columns=median,iqr,rounds $(ARGS)
+
+# After a change that moves the simulated figures on purpose: the difference goes into the commit.
+grid: $(STAMP)
+	@$(RUN) -m netstack.bench.grid tests/grid/snapshot.txt
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .
