@@ -29,6 +29,7 @@ SO_BROADCAST = std.SO_BROADCAST
 SO_LINGER = std.SO_LINGER
 SO_KEEPALIVE = std.SO_KEEPALIVE
 SO_SNDBUF = std.SO_SNDBUF
+SO_OOBINLINE = std.SO_OOBINLINE
 SO_RCVBUF = std.SO_RCVBUF
 TCP_NODELAY = std.TCP_NODELAY
 TCP_CORK = getattr(std, "TCP_CORK", 3)
@@ -87,6 +88,13 @@ def _flag(value: Any) -> bool:
     return bool(_integer(value))
 
 
+def _always(value: Any) -> bool:
+    """RFC 6093 6: urgent data is part of the stream, there is no other way."""
+    if not _integer(value):
+        raise os_error(errno.EINVAL)
+    return True
+
+
 def _pack_linger(seconds: float | None) -> bytes:
     return struct.pack("ii", seconds is not None, int(seconds or 0))
 
@@ -115,7 +123,9 @@ def _pack_congestion(name: str) -> bytes:
     return octets[: _CONGESTION_NAME_LENGTH - 1].ljust(_CONGESTION_NAME_LENGTH, b"\0")
 
 
-IGNORED = frozenset({(SOL_SOCKET, SO_REUSEADDR), (SOL_SOCKET, SO_REUSEPORT)})
+IGNORED = frozenset(
+    {(SOL_SOCKET, SO_REUSEADDR), (SOL_SOCKET, SO_REUSEPORT), (SOL_SOCKET, SO_OOBINLINE)}
+)
 """Kept and told, without effect: TIME-WAIT never keeps a listener of this stack from its port,
 and two sockets never share one."""
 
@@ -131,6 +141,7 @@ COMMON: dict[tuple[int, int], Option] = {
 STREAM: dict[tuple[int, int], Option] = {
     **COMMON,
     (SOL_SOCKET, SO_KEEPALIVE): Option("keepalive", False, _flag, int),
+    (SOL_SOCKET, SO_OOBINLINE): Option("oob_inline", True, _always, int),
     (SOL_SOCKET, SO_LINGER): Option("linger", None, _linger, _pack_linger),
     (IPPROTO_TCP, TCP_NODELAY): Option("nodelay", False, _flag, int),
     (IPPROTO_TCP, TCP_CORK): Option("cork", False, _flag, int),

@@ -36,11 +36,14 @@ if TYPE_CHECKING:
 # Plain numbers: every call tests them, and arithmetic with flags of an enum is 20 times slower.
 MSG_DONTWAIT = int(getattr(std, "MSG_DONTWAIT", 0x40))
 MSG_NOSIGNAL = int(getattr(std, "MSG_NOSIGNAL", 0x4000))
+MSG_OOB = int(std.MSG_OOB)
 MSG_PEEK = int(std.MSG_PEEK)
 MSG_WAITALL = int(getattr(std, "MSG_WAITALL", 0x100))
 RECEIVE_FLAGS = MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL
-SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL
-_OF_THE_SOCKET = frozenset({"reuse_address", "reuse_port"})  # options that no connection knows
+SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_OOB
+_OF_THE_SOCKET = frozenset(
+    {"reuse_address", "reuse_port", "oob_inline"}
+)  # options that no connection knows
 
 
 class StreamSocket(SocketBase):
@@ -200,6 +203,8 @@ class StreamSocket(SocketBase):
             raise ValueError("negative buffersize in recv")
         timeout = self._timeout
         if flags:
+            if flags & MSG_OOB:
+                raise os_error(errno.EINVAL)  # as Linux with SO_OOBINLINE: it is in the stream
             if flags & ~RECEIVE_FLAGS:
                 raise os_error(errno.EOPNOTSUPP)
             timeout = 0 if flags & MSG_DONTWAIT else timeout
@@ -230,6 +235,14 @@ class StreamSocket(SocketBase):
             return b"" if self._read_shut else PENDING
         return received
 
+    def at_mark(self) -> bool:
+        """Return whether all urgent data was read, and nothing after it: SIOCATMARK.
+
+        As RFC 6093 has it, the mark is behind the urgent data; a read stops there.
+        """
+        connection = self._connected(errno.ENOTCONN)
+        return not self._peeked and self._call(lambda _now: connection.urgent_ahead == 0)
+
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer`` (its first ``nbytes`` octets); return how many came."""
         view = memoryview(buffer).cast("B")
@@ -250,9 +263,11 @@ class StreamSocket(SocketBase):
         if flags & ~SEND_FLAGS:
             raise os_error(errno.EOPNOTSUPP)
 
+        put = connection.send_urgent if flags & MSG_OOB else connection.send
+
         def push(now: float) -> int | Literal[Pending.PENDING]:
             self._check_open()
-            return connection.send(data, now) or (PENDING if memoryview(data).nbytes else 0)
+            return put(data, now) or (PENDING if memoryview(data).nbytes else 0)
 
         timeout = 0.0 if flags & MSG_DONTWAIT else self._timeout
         return self._wait(connection, push, "send", timeout)
@@ -265,12 +280,14 @@ class StreamSocket(SocketBase):
         rest: Any = data if isinstance(data, bytes) else memoryview(data).cast("B")
         full = False
 
+        put = connection.send_urgent if flags & MSG_OOB else connection.send
+
         def push(now: float) -> Literal[True] | Literal[Pending.PENDING]:
             nonlocal full, rest
             self._check_open()
             if full and not connection.writable:
                 return PENDING  # not a piece for each acknowledgment
-            taken = connection.send(rest, now)
+            taken = put(rest, now)
             if taken == len(rest):
                 return True
             rest = memoryview(rest)[taken:]

@@ -44,6 +44,11 @@ class Writable(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class UrgentData(Event):
+    """The peer announced urgent data: ``Connection.urgent_ahead`` says how far it reaches."""
+
+
+@dataclass(frozen=True, slots=True)
 class PeerClosed(Event):
     """The peer sent FIN: nothing follows what can still be received."""
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import Refused, Reset
 from netstack.core.seqnum import MASK, diff, unwrap
 from netstack.core.trace import Reason
-from netstack.transport.tcp import ecn, output, timeouts
+from netstack.transport.tcp import ecn, output, timeouts, urgent
 from netstack.transport.tcp.autotuning import grow_send_buffer
 from netstack.transport.tcp.connection import PAWS_IDLE
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE
 from netstack.transport.tcp.state import CAN_RECEIVE_TEXT, State
-from netstack.wire.tcp import ACK, FIN, RST, SYN
+from netstack.wire.tcp import ACK, FIN, RST, SYN, URG
 
 if TYPE_CHECKING:
     from netstack.transport.tcp.connection import Connection
@@ -52,8 +52,8 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
     if not _check_ack(connection, segment, seq, now):
         return
     _note_timestamp(connection, segment, seq, now)
-    if connection.ecn is not None or segment.user_timeout:
-        _take_signals(connection, segment, now)
+    if connection.ecn is not None or segment.user_timeout or flags & URG:
+        _take_signals(connection, segment, seq, now)
     if segment.length:
         _take_text(connection, segment, seq, now)
     if flags & FIN:
@@ -61,8 +61,10 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
     _check_fin(connection)
 
 
-def _take_signals(connection: Connection, segment: Segment, now: float) -> None:
+def _take_signals(connection: Connection, segment: Segment, seq: int, now: float) -> None:
     """What a good segment says besides text and numbers."""
+    if segment.flags & URG:
+        urgent.take(connection, segment, seq)
     if segment.user_timeout:
         timeouts.take(connection, segment)
     if connection.ecn is not None:
@@ -236,6 +238,8 @@ def _on_unacceptable(
         _check_ack(connection, segment, seq, now)
         if connection.state is State.CLOSED:
             return False
+        if flags & URG:
+            urgent.take(connection, segment, seq)
     _reply_ack(connection, segment, now)
     return False
 

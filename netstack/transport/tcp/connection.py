@@ -21,7 +21,7 @@ from netstack.transport.events import (
     SoftError,
     Writable,
 )
-from netstack.transport.tcp import output, pmtud, timeouts
+from netstack.transport.tcp import output, pmtud, timeouts, urgent
 from netstack.transport.tcp.autotuning import receive_sizes
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.info import ConnectionInfo, describe
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from netstack.transport.tcp.listener import Listener
     from netstack.transport.tcp.pmtud import PathSearch
     from netstack.transport.tcp.protocol import Tcp
+    from netstack.transport.tcp.urgent import Urgent
 
 LINGERING = frozenset({State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})
 """Closed, but not all was acknowledged: SO_LINGER bounds how long."""
@@ -94,6 +95,7 @@ class Connection:
         "ts_recent",
         "ts_recent_at",
         "ttl",
+        "urgent",
         "user_timeout",
     )
 
@@ -135,6 +137,7 @@ class Connection:
         self.report_errors = True  # soft ones, by event and SO_ERROR (RFC 9293 3.9.1.8)
         self.orphan = False  # the application closed it: nobody will read
         self.linger: float | None = None
+        self.urgent: Urgent | None = None  # made when urgent data is sent or announced
         self.user_timeout: float | None = None
         self.peer_timeout: float | None = None  # what the peer asked for (RFC 5482)
         self.keepalive: tuple[float, float, int] | None = None  # idle, interval, probes
@@ -243,6 +246,27 @@ class Connection:
             self.tcp.mark_dirty(self)
         return taken
 
+    def send_urgent(self, data: Buffer, now: float) -> int:
+        """Queue ``data`` as ``send`` does; what was taken is urgent, and all before it.
+
+        RFC 9293 3.8.5, RFC 6093: for old applications, new ones should not use it.
+        """
+        taken = self.send(data, now)
+        if taken:
+            urgent.mark_end(self)
+        return taken
+
+    @property
+    def urgent_ahead(self) -> int | None:
+        """How many octets are still to be read up to the end of the urgent data; None: no mark.
+
+        They may not all have arrived. 0: the mark is reached (what SIOCATMARK asks); it is
+        forgotten with the next read.
+        """
+        if self.urgent is None or self.urgent.receive_up is None:
+            return None
+        return max(self.urgent.receive_up - urgent.position(self), 0)
+
     def receive(self, limit: int, now: float) -> bytes | None:
         """Return up to ``limit`` octets; None: nothing yet; ``b""``: the peer closed.
 
@@ -253,6 +277,8 @@ class Connection:
         buffer = receiver.buffer
         if buffer is not None and buffer.length:
             self.tcp.enter(now)
+            if self.urgent is not None:
+                limit = self.urgent.clip(self, limit)
             data = buffer.take(limit)
             if not buffer.length:
                 receiver.buffer = None

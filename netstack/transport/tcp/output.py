@@ -25,6 +25,7 @@ from netstack.wire.tcp import (
     PSH,
     RST,
     SYN,
+    URG,
     build_sack,
     build_syn_options,
     build_timestamps,
@@ -190,7 +191,8 @@ def _burst_limit(connection: Connection, room: int) -> int:
     """
     sender = connection.sender
     mss = sender.mss
-    if not connection.tcp.config.super_segments:
+    urgent = connection.urgent
+    if not connection.tcp.config.super_segments or (urgent is not None and urgent.send_up):
         return mss
     limit = room
     rtt = sender.rtt
@@ -316,9 +318,14 @@ def _send(
     if connection.ecn is not None and flags & (SYN | RST) == 0:
         flags, traffic_class = connection.ecn.mark(flags, traffic_class, fresh=fresh)
     partial = fold(path.pseudo_header_sum + PROTOCOL_TCP + header_length + length)
+    pointer = connection.urgent.pointer(connection, seq) if connection.urgent is not None else 0
+    if pointer:
+        flags |= URG
     pack_header(
         header, HEADROOM, connection.ports, seq & MASK, ack, flags, window, partial, options
     )
+    if pointer:
+        header[HEADROOM + 18 : HEADROOM + 20] = pointer.to_bytes(2, "big")
     frame = Frame(header, pieces, start=HEADROOM)
     frame.checksum = Checksum.PARTIAL
     frame.checksum_start = HEADROOM
