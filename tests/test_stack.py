@@ -181,6 +181,7 @@ def test_output_resumes_when_a_queue_drained_within_the_poll():
     client, server = pair.connect()
     client.sender.congestion.cwnd = 1 << 20
     client.sender.snd_wnd = 1 << 20
+    client.set_option("send_buffer", 1 << 20)
     client.send(bytes(600_000), pair.now)
     pair.a.poll(pair.now)
     assert sum(map(len, pair.near.transmitted())) > 600_000
