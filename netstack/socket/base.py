@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -14,7 +15,7 @@ from netstack.socket import options as so
 from netstack.socket.errno import os_error, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from netstack.stack import Stack
 
@@ -27,6 +28,7 @@ BROADCAST = "255.255.255.255"
 
 Address = tuple[str, int]
 T = TypeVar("T")
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(eq=False, slots=True)
@@ -49,6 +51,17 @@ class SocketBase:
     ``fileno()`` is -1: there is no descriptor behind it to select on.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_driver",
+        "_error",
+        "_number",
+        "_options",
+        "_system",
+        "_timeout",
+    )
+
     type: ClassVar[int]
     proto: ClassVar[int]
     family = AF_INET
@@ -60,7 +73,7 @@ class SocketBase:
         self._timeout: float | None = None
         self._closed = False
         self._error: BaseException | None = None  # what SO_ERROR would tell
-        self._options: dict[str, Any] = {}
+        self._options: Mapping[str, Any] = _NO_OPTIONS  # a new one whenever one is set
         system.made += 1
         self._number = system.made
         system.sockets[self._number] = self
@@ -185,7 +198,7 @@ class SocketBase:
         if option is None:
             raise os_error(errno.ENOPROTOOPT)
         decoded = option.decode(value)
-        self._options[option.name] = decoded
+        self._options = {**self._options, option.name: decoded}
         if (level, optname) not in so.IGNORED:
             self._call(lambda _now: self._apply(option.name, decoded))
 

@@ -49,6 +49,17 @@ _OF_THE_SOCKET = frozenset(
 class StreamSocket(SocketBase):
     """A TCP socket: first neither, then a listener or one end of a connection."""
 
+    __slots__ = (
+        "_bound",
+        "_connecting",
+        "_connection",
+        "_io_refs",
+        "_listener",
+        "_peeked",
+        "_read_shut",
+        "_released",
+    )
+
     type = SOCK_STREAM
     proto = 6
     _known_options: ClassVar[dict[tuple[int, int], so.Option]] = so.STREAM

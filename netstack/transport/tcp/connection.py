@@ -78,7 +78,6 @@ class Connection:
         "path_search",
         "peer_timeout",
         "peer_mss",
-        "ports",
         "receiver",
         "remote_address",
         "remote_port",
@@ -111,9 +110,10 @@ class Connection:
         config = tcp.config
         self.tcp = tcp
         self.key = key
-        self.local_address, self.local_port = local
-        self.remote_address, self.remote_port = remote
-        self.ports = local[1].to_bytes(2, "big") + remote[1].to_bytes(2, "big")
+        # The path's addresses are shared by all connections that go there.
+        self.local_address = path.source if path.source == local[0] else local[0]
+        self.remote_address = path.destination if path.destination == remote[0] else remote[0]
+        self.local_port, self.remote_port = local[1], remote[1]
         self.path = path
         self.path_search: PathSearch | None = None  # made when its MTU is in doubt
         self.state = State.CLOSED
@@ -146,7 +146,7 @@ class Connection:
         self.keepalive_probes_sent = 0
         self.ttl: int | None = None
         self.traffic_class = 0
-        self.timer = Timer(self.handle_timer)
+        self.timer = Timer(Connection.handle_timer, self)
         self.idle_deadline: float | None = None  # keepalive, FIN-WAIT-2
         self.confirmed_at = 0.0  # when the link layer was last told of progress
         self.challenge_deadline = 0.0  # no challenge ACK before

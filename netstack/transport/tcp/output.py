@@ -317,13 +317,13 @@ def _send(
     traffic_class = connection.traffic_class
     if connection.ecn is not None and flags & (SYN | RST) == 0:
         flags, traffic_class = connection.ecn.mark(flags, traffic_class, fresh=fresh)
+    key = connection.key
+    ports = key[-2:] + key[-4:-2]
     partial = fold(path.pseudo_header_sum + PROTOCOL_TCP + header_length + length)
     pointer = connection.urgent.pointer(connection, seq) if connection.urgent is not None else 0
     if pointer:
         flags |= URG
-    pack_header(
-        header, HEADROOM, connection.ports, seq & MASK, ack, flags, window, partial, options
-    )
+    pack_header(header, HEADROOM, ports, seq & MASK, ack, flags, window, partial, options)
     if pointer:
         header[HEADROOM + 18 : HEADROOM + 20] = pointer.to_bytes(2, "big")
     frame = Frame(header, pieces, start=HEADROOM)

@@ -180,7 +180,7 @@ class Tcp:
         self.memory.settle(connection)
         self.orphans.discard(connection)
         self.context.timers.disarm(connection.timer)
-        connection.timer.callback = _never  # breaks the cycle of connection and timer
+        connection.timer.release()  # breaks the cycle of connection and timer
         if self.connections.get(connection.key) is not connection:
             self.time_wait.remove_owned(connection)
             return
@@ -201,7 +201,8 @@ class Tcp:
             return
         self.orphans.discard(connection)
         self.context.timers.disarm(connection.timer)
-        connection.timer.callback = _never
+        connection.timer.release()
+        self.memory.settle(connection)
         self.time_wait.add(connection)
         del self.connections[connection.key]
 
@@ -502,10 +503,6 @@ class Tcp:
                 sender.rtt.srtt, sender.rtt.timeout(),
             )
         )  # fmt: skip
-
-
-def _never(now: float) -> None:
-    """Do what is left to do on the timer of a connection that is CLOSED: nothing."""
 
 
 def _error_of(error: NetworkError, connection: Connection) -> NetstackError:

@@ -69,7 +69,7 @@ class Receiver:
         self.last_ack_sent = 0
         self.shift = 0  # our window scale, as advertised
         self.mss = 536  # estimate of the peer's segment size, for delayed ACKs
-        self.recent: list[int] = []  # where text arrived out of order lately, latest first
+        self.recent: tuple[int, ...] = ()  # where text arrived out of order lately, latest first
         self.duplicate: tuple[int, int] | None = None  # to be told as D-SACK, once
         self.unacked = 0  # octets received in order and not yet acknowledged
         self.fin_seq: int | None = None
@@ -188,7 +188,7 @@ class Receiver:
                 pieces = _cut(pieces, 0, end - start)
             if not queue:
                 self.out_of_order = None
-                self.recent.clear()
+                self.recent = ()
         self.buffer.append(pieces)
         self.rcv_nxt = end
         return end - start
@@ -201,12 +201,12 @@ class Receiver:
         if self.out_of_order.charged < 2 * self.buffer_size:
             if not self.out_of_order.insert(start, pieces):
                 self.duplicate = (start, start + sum(map(len, pieces)))
-            self.recent = [start, *self.recent[:MAX_RECENT]]
+            self.recent = (start, *self.recent[:MAX_RECENT])
 
     def forget_out_of_order(self) -> int:
         """Drop what waits behind gaps; return how much was charged for it (RFC 2018 8)."""
         queue, self.out_of_order = self.out_of_order, None
-        self.recent.clear()
+        self.recent = ()
         return queue.charged if queue is not None else 0
 
     # ---- selective acknowledgment ----------------------------------------------------------

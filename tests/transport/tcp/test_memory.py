@@ -240,3 +240,47 @@ def test_send_buffer_counts_nothing_once_all_is_acknowledged():
     assert buffer.held > 10_010
     buffer.release(10_010)
     assert buffer.held == 0
+
+
+# ---- what an idle connection costs ---------------------------------------------------------
+
+
+def test_idle_connection_with_its_socket_takes_at_most_2500_octets():
+    network = Network(seed=1)
+    client = network.host("client", "10.0.0.1/24")
+    server = network.host("server", "10.0.0.2/24")
+    network.link(client, server)
+    listener = server.create_server(("", 80), backlog=1000)
+    ends = []
+
+    def connect(count):
+        for _ in range(count):
+            ends.append(client.create_connection(("10.0.0.2", 80)))
+            ends.append(listener.accept()[0])
+
+    def idle():
+        client.sleep(1.0)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    connect(20)  # what hosts and paths take once
+    tracemalloc.start()
+    try:
+        before = idle()
+        connect(300)
+        cost = (idle() - before) / 600
+    finally:
+        tracemalloc.stop()
+    assert cost <= 2500
+    assert not ends[-1]._connection.sender.queue
+
+
+def test_what_waits_in_time_wait_is_no_longer_counted(make_peer):
+    peer = make_peer().fin_wait_2()
+    peer.inject("A", seq=1, ack=2, data=b"unread")
+    assert peer.stack.tcp.memory.used
+    peer.inject("FA", seq=7, ack=2)
+    assert peer.state == "TIME_WAIT"
+    assert peer.stack.tcp.memory.used == 0
+    assert peer.connection.receive(10, peer.now) == b"unread"
+    assert peer.stack.tcp.memory.used == 0

@@ -18,7 +18,16 @@ ALPHA = 3 * (1 - BETA) / (1 + BETA)  # RFC 9438 4.3, while the window is below i
 class Cubic(CongestionControl):
     """RFC 9438; windows in octets outside, in segments in the formulas."""
 
-    __slots__ = ("_epoch_start", "_fraction", "_hystart", "_k", "_origin", "_w_est", "_w_max")
+    __slots__ = (
+        "_epoch_start",
+        "_fraction",
+        "_hystart",
+        "_k",
+        "_origin",
+        "_starting",
+        "_w_est",
+        "_w_max",
+    )
 
     name = "cubic"
 
@@ -30,7 +39,8 @@ class Cubic(CongestionControl):
         self._w_est = 0.0
         self._epoch_start: float | None = None
         self._fraction = 0.0  # octets of growth not yet worth one
-        self._hystart: HyStart | None = HyStart()
+        self._hystart: HyStart | None = None  # made when slow start has something to judge
+        self._starting = True  # RFC 9406 4.3: for the first slow start only
 
     def on_ack(
         self, now: float, bytes_acked: int, flight_size: int, srtt: float, rtt: float | None
@@ -47,10 +57,12 @@ class Cubic(CongestionControl):
 
     def _slow_start(self, bytes_acked: int, flight_size: int, rtt: float | None) -> None:
         growth = min(bytes_acked, flight_size)
+        if self._starting and self._hystart is None:
+            self._hystart = HyStart()
         if self._hystart is not None:
             if self._hystart.on_ack(bytes_acked, flight_size, rtt):
                 self.ssthresh = self.cwnd
-                self._hystart = None
+                self._end_slow_start()
                 return
             growth = self._hystart.growth(growth)
         self.cwnd += growth
@@ -86,6 +98,10 @@ class Cubic(CongestionControl):
             self._k = 0.0
             self._origin = window
 
+    def _end_slow_start(self) -> None:
+        self._hystart = None
+        self._starting = False
+
     def on_loss(self, now: float, flight_size: int) -> None:
         """RFC 9438 4.6 and 4.7: fast convergence, multiplicative decrease."""
         window = self.cwnd / self.mss
@@ -95,7 +111,7 @@ class Cubic(CongestionControl):
         self.ssthresh = max(reduced, 2 * self.mss)
         self.cwnd = self.ssthresh
         self._epoch_start = None
-        self._hystart = None
+        self._end_slow_start()
 
     def on_timeout(self, now: float, flight_size: int, first: bool) -> None:
         """RFC 9438 4.8: ssthresh by CUBIC's factor, the window back to one segment."""
@@ -108,7 +124,7 @@ class Cubic(CongestionControl):
         """Go on from the other's windows: the curve starts there, its plateau is not known."""
         super().take_over(other)
         if self.ssthresh < 1 << 30:
-            self._hystart = None  # RFC 9406 4.3: for the first slow start only
+            self._end_slow_start()
 
     def on_idle(self, initial_segments: int) -> None:
         """Restart after idle; the curve's time starts over too (RFC 9438 5.8)."""
