@@ -54,7 +54,7 @@ def test_kernel_reader_that_stops_and_starts_gets_every_octet(lan, kernel_server
             ours.settimeout(20)
             task = host.spawn(ours.sendall, data)
             time.sleep(0.7)  # long enough for window probes
-            assert host.connections()[0].send_queue > 500_000
+            assert host.connections()[0].send_queue > 100_000  # all of the first buffer
             go.set()
             task.join()
             ours.shutdown(socket.SHUT_WR)
@@ -74,7 +74,7 @@ def test_kernel_writer_waits_for_a_reader_of_ours_and_loses_nothing(lan, kernel_
         address = kernel_server(lan.kernel, handle)
         with host.create_connection(address, timeout=20) as ours:
             time.sleep(0.7)  # our buffer is full, the kernel probes the window
-            assert host.connections()[0].receive_queue > 500_000
+            assert host.connections()[0].receive_queue > 100_000
             count, digest = _read_all(ours)
     assert (count, digest) == (len(data), hashlib.sha256(data).hexdigest())
 
