@@ -1,0 +1,106 @@
+"""Explicit congestion notification with the kernel: agreed on by either side, and heeded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from netstack.core.config import Config, TcpConfig
+
+pytestmark = pytest.mark.needs("tap", "netns", "ip", "nginx", "dnsmasq", "openssl", "tshark")
+
+ON = Config(tcp=TcpConfig(ecn="on"))
+BUSY = dict.fromkeys(
+    (
+        "TCP window specified by the receiver is now completely full",
+        "TCP Zero Window segment",
+        "TCP Zero Window Probe",
+        "ACK to a TCP Zero Window Probe",
+    ),
+    "the reader shares its processor with others",
+)
+TCP_INFO_OPTIONS = 5  # offset of tcpi_options
+TCPI_OPT_ECN = 8
+
+
+@pytest.fixture
+def kernel_asks():
+    """net.ipv4.tcp_ecn = 1 in the namespace of the test, for as long as it runs."""
+    setting = Path("/proc/sys/net/ipv4/tcp_ecn")
+    before = setting.read_text()
+    setting.write_text("1")
+    yield
+    setting.write_text(before)
+
+
+def _uses_ecn(connection):
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    return bool(info[TCP_INFO_OPTIONS] & TCPI_OPT_ECN)
+
+
+def _digest(connection):
+    digest = hashlib.sha256()
+    while piece := connection.recv(262_144):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def test_kernel_agrees_when_asked(lan, kernel_server):
+    data, result = os.urandom(2_000_000), []
+
+    def handle(connection):
+        result.append((_uses_ecn(connection), _digest(connection)))
+
+    with (
+        lan.host(config=ON, expected=BUSY) as host,
+        host.create_connection(kernel_server(lan.kernel, handle), timeout=20) as ours,
+    ):
+        ours.sendall(data)
+        ours.shutdown(socket.SHUT_WR)
+        assert ours.recv(1) == b""
+    assert result == [(True, hashlib.sha256(data).hexdigest())]
+
+
+def test_kernel_that_asks_is_answered(lan, kernel_asks):
+    data = os.urandom(2_000_000)
+    with (
+        lan.host(expected=BUSY, opaque={"tcp.port==40001"}) as host,
+        host.create_server(("", 40_001)) as listener,
+        socket.create_connection((lan.ours, 40_001), timeout=20) as theirs,
+    ):
+        assert _uses_ecn(theirs)
+        ours, _ = listener.accept()
+        with ours:
+            task = host.spawn(ours.sendall, data)
+            received = bytearray()
+            while len(received) < len(data):
+                received += theirs.recv(262_144)
+            task.join()
+    assert received == data
+
+
+@pytest.mark.needs("nft")
+def test_marks_that_the_kernel_echoes_slow_us_down(lan, kernel_server, run, tmp_path):
+    data, result = os.urandom(4_000_000), []
+
+    def handle(connection):
+        result.append(_digest(connection))
+
+    rules = tmp_path / "rules"
+    with lan.host(config=ON, expected=BUSY) as host:
+        rules.write_text(
+            f"table netdev marks {{ chain arrive {{ type filter hook ingress device {lan.tap} "
+            "priority 0; ip ecn != not-ect numgen random mod 100 < 2 ip ecn set ce; }; }"
+        )
+        run("nft", "-f", str(rules))
+        with host.create_connection(kernel_server(lan.kernel, handle), timeout=20) as ours:
+            ours.sendall(data)
+            ours.shutdown(socket.SHUT_WR)
+            assert ours.recv(1) == b""
+        assert host.counters()["tcp.ecn_reductions"] >= 1
+        run("nft", "delete", "table", "netdev", "marks")
+    assert result == [hashlib.sha256(data).hexdigest()]
