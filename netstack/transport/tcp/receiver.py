@@ -230,6 +230,9 @@ class Receiver:
             self.duplicate = None
         blocks: list[tuple[int, int]] = []
         ranges = self.out_of_order.ranges() if self.out_of_order else []
+        if ranges and ranges[-1][1] == self.fin_seq:
+            # FIN came with it: a sender takes the segment for delivered only as a whole.
+            ranges[-1] = (ranges[-1][0], ranges[-1][1] + 1)
         for position in self.recent:
             for start, end in ranges:
                 if start <= position < end and (start, end) not in blocks[:limit]:

@@ -270,7 +270,10 @@ class SackRecovery(Recovery):
         rack = self.rack
         original = False
         # What was sent again and answered sooner than this was the original's delivery.
-        plausible = max(self.rtt.min_rtt, self.rtt.srtt / 2)
+        # A tail probe follows so late that there is no doubt.
+        plausible = self.rtt.min_rtt
+        if self.phase is not Phase.OPEN:
+            plausible = max(plausible, self.rtt.srtt / 2)
         for sent in delivery.ranges:
             # RFC 7323 4.3: beyond a gap the echo is of what came before the gap.
             echoed_at = delivery.echoed_at if sent.end <= delivery.snd_una else None
