@@ -38,8 +38,7 @@ class Stall:
         acted = max(sender.last_sent, sender.last_progress)
         if self.allowed is not None and acted > self.acted:
             gap = acted - self.acted
-            # A sample that came right after the timer was set may have lowered the timeout since.
-            self.longest = max(self.longest, gap - 1.25 * self.allowed)
+            self.longest = max(self.longest, gap - self.allowed)
         if acted > self.acted or acted == now or self.allowed is None:
             self.acted = acted
             self.allowed = sender.rtt.timeout()

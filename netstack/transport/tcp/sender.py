@@ -577,7 +577,8 @@ class Sender:
         During recovery it is the first segment that is missing.
         """
         self._tlp_end = self.snd_nxt
-        if self.recovery is not None and self.recovery.phase is not Phase.OPEN:
+        recovering = self.recovery is not None and self.recovery.phase is not Phase.OPEN
+        if recovering or self.queue.sacked_octets:  # the tail itself may have arrived
             self._tlp_again = False
             head = self.queue[0]
             if head.sacked:
