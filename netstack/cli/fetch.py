@@ -20,6 +20,7 @@ from netstack.cli.common import (
     add_network_options,
     add_output_options,
     check_built_in,
+    explain_error,
     limit,
     on_real_network,
     open_world,
@@ -30,6 +31,7 @@ from netstack.core.address import parse_address
 from netstack.core.trace import StateChanged
 from netstack.explain.layers import explain
 from netstack.explain.narrative import Narrative
+from netstack.explain.page import page
 from netstack.labs.internet import HOME_PAGE
 
 if TYPE_CHECKING:
@@ -63,6 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cacert", metavar="FILE", help="trust these certificates alone")
     parser.add_argument("--explain", action="store_true", help="every frame, layer by layer")
     parser.add_argument(
+        "--html", metavar="FILE",
+        help="the story and every frame as a page; - is stdout, which the body then leaves to it",
+    )  # fmt: skip
+    parser.add_argument(
         "--stats", action="store_true", help="the stack's connections and counters"
     )
     add_network_options(parser)
@@ -73,6 +79,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Fetch, and return the exit status."""
     if arguments.url is None and on_real_network(arguments):
         raise UsageError("fetch over --tap needs a URL")
+    if arguments.html == arguments.output == "-" and arguments.json:
+        raise UsageError("--json and --html - both want stdout: add -o FILE")
     request = _request(arguments)
     resolve = dict(_override(text) for text in arguments.resolve)
     if not on_real_network(arguments):
@@ -157,26 +165,48 @@ def _traced(
             connections.update(dict.fromkeys(host.stack.tcp.connections.values()))
 
     # A frame's reason is known where it is sent: in the built-in internet, on every host.
-    hosts = world.hosts if arguments.explain else () if output.quiet else (host,)
+    every_frame = arguments.explain or arguments.html is not None
+    hosts = world.hosts if every_frame else () if output.quiet else (host,)
+    outcome = "interrupted"
     try:
         with ExitStack() as tracing:
             for traced in hosts:
                 tracing.enter_context(traced.trace(events.append))
             if arguments.stats:
                 tracing.enter_context(host.trace(keep))
-            return fetch(host=host, on_body=_sink(arguments, output), **request)
+            response = fetch(host=host, on_body=_sink(arguments, output), **request)
+        outcome = f"{response.version} {response.status} {response.reason}"
+        return response
+    except Exception as error:
+        outcome = explain_error(error)
+        raise
     finally:
-        if arguments.explain:
-            for text in explain(events, start=start, received=len(world.hosts) == 1):
-                output.show(text, "head" if text.startswith("frame") else "")
-        narrative = Narrative(host.name, start, verbose=arguments.verbose > 0)
-        for line in (*narrative.tell(events), *narrative.end()):
-            output.tell(line.text, line.kind)
+        _tell(events, world, arguments, output, start=start, outcome=outcome)
         if arguments.stats:
             for row in connection_table(each.info() for each in connections):
                 output.show(row)
             for name, value in sorted(host.counters().items()):
                 output.show(f"{value:>10}  {name}", "dim")
+
+
+def _tell(
+    events: list[TraceEvent], world: World, arguments: argparse.Namespace, output: Output,
+    *, start: float, outcome: str,
+) -> None:  # fmt: skip
+    """Show what was traced in each way that was asked for."""
+    # Over a TAP the other hosts' frames are seen only where they arrive.
+    received = len(world.hosts) == 1
+    if arguments.explain:
+        for text in explain(events, start=start, received=received):
+            output.show(text, "head" if text.startswith("frame") else "")
+    narrative = Narrative(world.host.name, start, verbose=arguments.verbose > 0)
+    story = [*narrative.tell(events), *narrative.end()]
+    for line in story:
+        output.tell(line.text, line.kind)
+    if arguments.html is not None:
+        title = f"netstack fetch {arguments.url or HOME_PAGE}"
+        view = page(events, story, title=title, outcome=outcome, received=received, start=start)
+        output.separate(arguments.html, view)
 
 
 def _sink(arguments: argparse.Namespace, output: Output) -> Callable[[bytes], None] | None:
@@ -190,6 +220,8 @@ def _sink(arguments: argparse.Namespace, output: Output) -> Callable[[bytes], No
 
 
 def _show(response: Response, arguments: argparse.Namespace, output: Output) -> None:
+    if arguments.html == arguments.output == "-":
+        return  # one document a stream
     if output.as_json:
         output.document(SCHEMA, _document(response))
         return

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 # Style of a narrative line by the kind of what it tells.
 _STYLES = {
@@ -97,6 +97,23 @@ class Output:
         """Write one JSON document (one line) that says its schema."""
         text = json.dumps({"schema": schema, **fields}, ensure_ascii=False, allow_nan=False)
         self.line(text)
+
+    def separate(self, path: str, pieces: Iterable[str]) -> None:
+        """Write a document that has a file of its own, ``path``; - is stdout.
+
+        Raises: OSError, ClosedPipe.
+        """
+        if path != "-":
+            with open(path, "w", encoding="utf-8", newline="\n") as file:
+                file.writelines(pieces)
+            return
+        try:
+            stream = _stdout()
+            for piece in pieces:
+                stream.buffer.write(piece.encode("utf-8"))
+            stream.flush()
+        except BrokenPipeError:
+            raise ClosedPipe from None
 
     def tell(self, text: str, kind: str = "") -> None:
         """Write a line of narrative, unless it was not wanted."""

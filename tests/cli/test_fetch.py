@@ -155,3 +155,47 @@ def test_file_is_written_while_the_body_comes(tmp_path, monkeypatch):
     assert main(["fetch", "-q", "-o", str(page)]) == 0
     assert sum(seen) == page.stat().st_size > 0
     assert seen[-1] == 0  # nothing was held until the end
+
+
+def test_html_file_holds_the_story_and_every_frame(tmp_path, capsys):
+    target = tmp_path / "page.html"
+    assert main(["fetch", "-q", "--html", str(target)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.endswith("</html>\n")
+    text = target.read_text("utf-8")
+    assert text.endswith("</body>\n</html>\n")
+    assert "HTTP/1.1 200 OK" in text
+    main(["fetch", "-q", "--explain"])
+    assert text.count('<details class="frame">') == capsys.readouterr().err.count("\nframe ") + 1
+
+
+def test_html_is_the_same_on_every_run(capsys):
+    main(["fetch", "-q", "--html", "-"])
+    first = capsys.readouterr().out
+    main(["fetch", "-q", "--html", "-"])
+    assert capsys.readouterr().out == first
+
+
+def test_html_on_stdout_is_alone_there(tmp_path, capsys):
+    assert main(["fetch", "-q", "--html", "-"]) == 0
+    assert capsys.readouterr().out.count("<!DOCTYPE html>") == 1
+    body = tmp_path / "body"
+    assert main(["fetch", "-q", "--html", "-", "-o", str(body)]) == 0
+    assert "Every frame" in capsys.readouterr().out
+    assert "Every frame" not in body.read_text()
+    assert main(["fetch", "--html", "-", "--json"]) == 2
+
+
+def test_html_of_a_failed_fetch_says_why(tmp_path, capsys):
+    target = tmp_path / "page.html"
+    assert main(["fetch", "-q", "--html", str(target), "http://www.netstack.test:81/"]) == 1
+    assert "refused" in capsys.readouterr().err
+    text = target.read_text("utf-8")
+    assert "refused" in text
+    assert "RST from" in text
+
+
+def test_html_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    assert main(["fetch", "-q", "--html", str(tmp_path / "no" / "page.html")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
