@@ -289,13 +289,15 @@ def tap(
     mtu: int = 1500,
     offload: bool = True,
     pcap: str | Path | None = None,
+    pcap_raw: str | Path | None = None,
     config: Config | None = None,
 ) -> Host:
     """Return a host in real time on the TAP device ``name``.
 
     ``address`` is ours, as ``10.0.0.2/24``. A TAP that does not exist is created, and the
     kernel's side gets the gateway's address; an existing one is left as it is. ``pcap`` records
-    what a wire would carry. ``offload`` asks for super-segments where the device has them; a
+    what a wire would carry, ``pcap_raw`` what the device is given: super-segments whole, checksums
+    as they are. ``offload`` asks for super-segments where the device has them; a
     plain TAP has none, so that frames are wire-sized either way.
     Raises: DeviceError; ValueError for text that is no address.
     """
@@ -307,6 +309,8 @@ def tap(
         created = getattr(device, "created", False)
         if pcap is not None:
             device = _recorded(device, pcap)
+        if pcap_raw is not None:
+            device = _recorded(device, pcap_raw, raw=True)
         stack.attach(device, address, gateway=gateway, mac=mac)
         if created:
             _set_up_kernel_side(name, parse_cidr(address), gateway)
@@ -332,16 +336,18 @@ def _set_up_kernel_side(name: str, address: InterfaceAddress, gateway: str | Non
         configure_kernel_side(name, gateway, address.prefix.length)
 
 
-def _recorded(device: Device, path: str | Path) -> Device:
+def _recorded(device: Device, path: str | Path, *, raw: bool = False) -> Device:
     """Return ``device`` with a recorder: pcap if the file's name ends so, else pcapng."""
     from time import monotonic, time_ns
 
     epoch_ns = time_ns() - round(monotonic() * 1e9)
     if str(path).endswith(".pcap"):
         writer = PcapWriter(path)
-        return RecordedDevice(device, LinkRecorder(writer, epoch_ns=epoch_ns), monotonic, writer)
+        recorder = LinkRecorder(writer, epoch_ns=epoch_ns)
+        return RecordedDevice(device, recorder, monotonic, writer, raw=raw)
     recording = Recording(path, epoch_ns=epoch_ns)
-    return RecordedDevice(device, recording.add_link(device.name), monotonic, recording)
+    recorder = recording.add_link(device.name)
+    return RecordedDevice(device, recorder, monotonic, recording, raw=raw)
 
 
 class RecordedDevice(RecordDevice):
@@ -353,8 +359,10 @@ class RecordedDevice(RecordDevice):
         recorder: LinkRecorder,
         clock: Callable[[], float],
         file: PcapWriter | Recording,
+        *,
+        raw: bool = False,
     ) -> None:
-        super().__init__(inner, recorder, clock)
+        super().__init__(inner, recorder, clock, raw=raw)
         self._file = file
 
     def close(self) -> None:

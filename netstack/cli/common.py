@@ -100,6 +100,9 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--mtu", metavar="N", type=mtu, default=1500)
     group.add_argument("--offload", choices=("on", "off"), default="on")
     group.add_argument("--pcap", metavar="FILE", help="record what a wire would carry")
+    group.add_argument(
+        "--pcap-raw", metavar="FILE", help="record what the device is given: super-segments whole"
+    )
 
 
 def read_hosts(path: str) -> dict[str, str]:
@@ -130,11 +133,13 @@ def on_real_network(arguments: argparse.Namespace) -> bool:
     if arguments.tap is not None:
         if arguments.address is None:
             raise UsageError("--tap needs --address CIDR, such as --address 192.0.2.2/24")
+        if arguments.pcap is not None and arguments.pcap == arguments.pcap_raw:
+            raise UsageError("--pcap and --pcap-raw need a file each")
         return True
-    given = ("address", "gateway", "hosts", "mac", "pcap")
+    given = ("address", "gateway", "hosts", "mac", "pcap", "pcap_raw")
     for name in given:
         if getattr(arguments, name) is not None:
-            raise UsageError(f"--{name} needs --tap NAME")
+            raise UsageError(f"--{name.replace('_', '-')} needs --tap NAME")
     if arguments.dns:
         raise UsageError("--dns needs --tap NAME")
     return False
@@ -167,6 +172,7 @@ def open_world(arguments: argparse.Namespace) -> Iterator[World]:
         mtu=arguments.mtu,
         offload=arguments.offload == "on",
         pcap=arguments.pcap,
+        pcap_raw=arguments.pcap_raw,
     )
     try:
         yield World(host, (host,))

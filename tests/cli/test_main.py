@@ -11,6 +11,7 @@ import pytest
 
 from netstack import _ext
 from netstack.cli.main import main
+from netstack.core.errors import DeviceError
 
 
 def netstack(*arguments, **environment):
@@ -45,6 +46,8 @@ def test_pure_version_gives_the_reason():
         ["fetch", "--time"],
         ["fetch", "--max-redir", "3"],  # no abbreviations
         ["fetch", "--tap", "tap0"],
+        ["fetch", "--pcap-raw", "file"],
+        ["ping", "--tap", "t", "--address", "192.0.2.1/24", "--pcap", "f", "--pcap-raw", "f", "a"],
         ["fetch", "--tap", "tap0", "--address", "192.0.2.1/24"],
         ["fetch", "--address", "192.0.2.1/24"],
         ["fetch", "--tap", "tap0", "--address", "192.0.2.1"],
@@ -174,3 +177,17 @@ def test_json_is_one_document_with_its_schema(capsys):
     assert captured.err == ""
     assert document["schema"] == "netstack.fetch/1"
     assert document["status"] == 200
+
+
+def test_pcap_raw_reaches_the_device(monkeypatch, capsys):
+    given = {}
+
+    def refuse(name, **options):
+        given.update(options)
+        raise DeviceError("enough seen")
+
+    monkeypatch.setattr("netstack.cli.common.tap", refuse)
+    real = ["--tap", "tap0", "--address", "192.0.2.2/24", "--pcap", "w", "--pcap-raw", "r"]
+    assert main(["ping", *real, "192.0.2.1"]) == 1
+    assert (given["pcap"], given["pcap_raw"]) == ("w", "r")
+    assert capsys.readouterr().err == "netstack: enough seen\n"

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from netstack import capture
+from netstack.api import tap
 from netstack.capture import PcapngWriter, PcapWriter
 from netstack.core.rng import Rng
 from netstack.core.timers import EventHeap
@@ -55,6 +56,21 @@ def test_raw_recording_keeps_super_segments(frames):
     frame = frames.going_down(b"x" * 250, gso_size=100, medium=Medium.IP)
     device.transmit(frame)
     assert [octets for _, octets in recorded(file)] == [frame.octets()]
+
+
+@pytest.mark.parametrize("suffix", ["pcap", "pcapng"])
+def test_host_records_the_wire_and_what_its_device_is_given(frames, tmp_path, monkeypatch, suffix):
+    device = LoopbackDevice()
+    monkeypatch.setattr("netstack.device.tap.TapDevice", lambda name, mtu: device)
+    wire, raw = tmp_path / f"wire.{suffix}", tmp_path / f"raw.{suffix}"
+    host = tap("lo", address="192.0.2.2/24", pcap=wire, pcap_raw=raw)
+    frame = frames.going_down(b"x" * 250, gso_size=100, medium=Medium.IP)
+    octets = frame.octets()
+    (attached,) = (each for each in host.stack.devices if isinstance(each, RecordDevice))
+    assert attached.transmit(frame)
+    host.close()
+    assert [len(packet.data) for packet in capture.read(wire)][:3] == [140, 140, 90]
+    assert bytes(next(iter(capture.read(raw))).data) == octets
 
 
 def test_frame_that_a_busy_device_refused_is_not_recorded(frames, monkeypatch):

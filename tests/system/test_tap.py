@@ -19,10 +19,10 @@ def name():
 
 
 def test_client_and_server_against_the_kernel(name, tmp_path):
-    pcap = tmp_path / "tap.pcap"
+    pcap, raw = tmp_path / "tap.pcap", tmp_path / "raw.pcapng"
     with tap(
         name, address="10.231.77.2/24", gateway="10.231.77.1", hosts={"kernel": "10.231.77.1"},
-        pcap=pcap,
+        pcap=pcap, pcap_raw=raw,
     ) as host, std.create_server(("10.231.77.1", 0)) as kernel:  # fmt: skip
         port = kernel.getsockname()[1]
         with host.create_connection(("kernel", port), timeout=10.0) as client:
@@ -45,6 +45,7 @@ def test_client_and_server_against_the_kernel(name, tmp_path):
                 assert inside.recv(10) == b"hello"
     packets = list(read(pcap))
     assert sum(len(p.payload) for p in packets if p.tcp is not None) >= 100_000
+    assert sum(len(p.payload) for p in read(raw) if p.tcp is not None) >= 100_000
     assert not os.path.exists(f"/sys/class/net/{name}")
 
 
