@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 from netstack.transport.tcp.state import State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from netstack.core.context import Context
     from netstack.transport.tcp.connection import Connection
     from netstack.transport.tcp.receiver import Receiver
@@ -73,6 +75,15 @@ class Memory:
             self.used += held - connection.held
             connection.held = held
             self._judge()
+
+    def recount(self, connections: Iterable[Connection]) -> None:
+        """Count anew what ``connections``, all there are, hold: a step was cut."""
+        self.used = 0
+        self._out_of_order.clear()
+        for connection in connections:
+            connection.held = 0
+            self.settle(connection)
+        self._judge()
 
     def _judge(self) -> None:
         if self.used >= self.limit and self._out_of_order:

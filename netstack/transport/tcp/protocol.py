@@ -189,11 +189,10 @@ class Tcp:
 
     def release_port(self, port: int) -> None:
         """One connection less uses ``port``."""
-        left = self._local_ports[port] - 1
-        if left:
+        # A step that was cut may have counted it down before: the repair counts anew.
+        left = self._local_ports.pop(port, 1) - 1
+        if left > 0:
             self._local_ports[port] = left
-        else:
-            del self._local_ports[port]
 
     def on_time_wait(self, connection: Connection) -> None:
         """Keep a record of ``connection`` in its place; its port stays counted."""
@@ -478,6 +477,12 @@ class Tcp:
     def mark_all_dirty(self) -> None:
         """Rebuild the indexes from the connections' own fields, after a cut step."""
         self._dirty.clear()
+        ports: dict[int, int] = {}
+        for key in (*self.connections, *(record.key for record in self.time_wait)):
+            port = int.from_bytes(key[-2:], "big")
+            ports[port] = ports.get(port, 0) + 1
+        self._local_ports = ports
+        self.memory.recount(self.connections.values())
         for connection in self.connections.values():
             connection.dirty = True
             self._dirty.append(connection)

@@ -441,3 +441,19 @@ def test_streams_cross_the_wrap_both_ways(make_peer, iss, irs):
     assert peer.segments()[-1].seq == 1 + len(data)
     peer.inject("A", seq=4_002, ack=2 + len(data))
     assert peer.state == "CLOSED"
+
+
+def test_repair_counts_ports_and_memory_anew(peer):
+    """A step may be cut between any two lines: indexes follow from the connections again."""
+    peer.established()
+    peer.connection.send(b"x" * 5_000, peer.now)
+    tcp = peer.stack.tcp
+    used = tcp.memory.used
+    tcp._local_ports.clear()
+    tcp.memory.used = 123_456
+    peer.stack.rebuild_timers()
+    assert tcp._local_ports == {80: 1}
+    assert tcp.memory.used == used
+    tcp._local_ports.clear()
+    peer.connection.abort(peer.now)
+    assert not tcp._local_ports
