@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import Refused, Reset
 from netstack.core.seqnum import MASK, diff, unwrap
 from netstack.core.trace import Reason
-from netstack.transport.tcp import ecn, output, timeouts, urgent
+from netstack.transport.tcp import ecn, output, urgent, user_timeout
 from netstack.transport.tcp.autotuning import grow_send_buffer
 from netstack.transport.tcp.connection import PAWS_IDLE
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE
@@ -66,7 +66,7 @@ def _take_signals(connection: Connection, segment: Segment, seq: int, now: float
     if segment.flags & URG:
         urgent.take(connection, segment, seq)
     if segment.user_timeout:
-        timeouts.take(connection, segment)
+        user_timeout.take(connection, segment)
     if connection.ecn is not None:
         connection.ecn.on_segment(connection, segment, now)
 
@@ -139,7 +139,7 @@ def take_syn(connection: Connection, segment: Segment, now: float) -> None:
         receiver.fix_size(receiver.buffer_size)  # its window could not tell of more
     sender.sack_on = config.sack and segment.sack_permitted
     ecn.negotiate(connection, segment)
-    timeouts.take(connection, segment)
+    user_timeout.take(connection, segment)
     if config.timestamps and segment.ts_val is not None:
         connection.ts_on = True
         connection.ts_recent = segment.ts_val

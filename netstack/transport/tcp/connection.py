@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from netstack.core.errors import Aborted, LocalProtocolError, NetstackError, Reset, TimedOut
+from netstack.core.errors import Aborted, LocalProtocolError, NetstackError, Reset
 from netstack.core.timers import Timer
 from netstack.core.trace import Reason, StateChanged, SystemCall
 from netstack.transport.events import (
@@ -21,14 +21,14 @@ from netstack.transport.events import (
     SoftError,
     Writable,
 )
-from netstack.transport.tcp import output, pmtud, timeouts, urgent
+from netstack.transport.tcp import options, output, timeouts, urgent
 from netstack.transport.tcp.autotuning import receive_sizes
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.info import ConnectionInfo, describe
 from netstack.transport.tcp.receiver import Receiver
 from netstack.transport.tcp.rtt import RttEstimator
 from netstack.transport.tcp.sender import Sender
-from netstack.transport.tcp.state import CAN_SEND, TRANSITIONS, State
+from netstack.transport.tcp.state import CAN_SEND, LINGERING, TRANSITIONS, State
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from netstack.transport.tcp.pmtud import PathSearch
     from netstack.transport.tcp.protocol import Tcp
     from netstack.transport.tcp.urgent import Urgent
-
-LINGERING = frozenset({State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})
-"""Closed, but not all was acknowledged: SO_LINGER bounds how long."""
 
 PAWS_IDLE = 24 * 86_400.0  # seconds, RFC 7323 5.5
 
@@ -142,11 +139,11 @@ class Connection:
         self.peer_timeout: float | None = None  # what the peer asked for (RFC 5482)
         self.keepalive: tuple[float, float, int] | None = None  # idle, interval, probes
         if config.keepalive:
-            self.keepalive = _keepalive_defaults(tcp)
+            self.keepalive = options.keepalive_defaults(tcp)
         self.keepalive_probes_sent = 0
         self.ttl: int | None = None
         self.traffic_class = 0
-        self.timer = Timer(Connection.handle_timer, self)
+        self.timer = Timer(timeouts.handle_timer, self)
         self.idle_deadline: float | None = None  # keepalive, FIN-WAIT-2
         self.confirmed_at = 0.0  # when the link layer was last told of progress
         self.challenge_deadline = 0.0  # no challenge ACK before
@@ -367,94 +364,18 @@ class Connection:
     # ---- options ---------------------------------------------------------------------------
 
     def set_option(self, name: str, value: Any) -> None:
-        """Set the option ``name``: see ``get_option`` for the names.
+        """Set the option ``name`` (``options`` has the names).
 
         Raises: ValueError for an unknown name or an unusable value.
         """
-        if name in ("nodelay", "cork", "quickack"):
-            self._set_pace(name, bool(value))
-        elif name == "user_timeout":
-            self.user_timeout = value
-            timeouts.announce(self)
-        elif name in ("send_buffer", "receive_buffer"):
-            self._set_buffer(name, int(value))
-        elif name == "keepalive":
-            self.keepalive = _keepalive_defaults(self.tcp) if value else None
-            self.restart_keepalive()
-        elif name in _KEEPALIVE_FIELDS:
-            fields = list(self.keepalive or _keepalive_defaults(self.tcp))
-            fields[_KEEPALIVE_FIELDS[name]] = value
-            self.keepalive = (fields[0], fields[1], int(fields[2]))
-            self.restart_keepalive()
-        elif name == "report_errors":
-            self.report_errors = bool(value)
-        elif name == "congestion":
-            initial = self.tcp.config.initial_window
-            self.sender.use_congestion(make(str(value), self.sender.mss, initial))
-        elif name == "traffic_class":
-            self.traffic_class = value & ~3  # the lowest two bits are ECN's (RFC 3168 5)
-        elif name in ("linger", "ttl"):
-            setattr(self, name, value)
-        else:
-            raise ValueError(f"no such option: {name}")
-
-    def _set_pace(self, name: str, value: bool) -> None:
-        """Set what decides when short segments and ACKs go."""
-        sender = self.sender
-        if name == "quickack":
-            self.receiver.quickack = value
-            if value and self.receiver.unacked:
-                self.set_ack(Reason.ACK)
-            return
-        if name == "cork":
-            sender.cork = sender.snd_una if value else None
-        else:
-            sender.nodelay = value
-            if value and sender.cork is not None:
-                sender.cork = sender.data_end  # as on Linux: what waits goes now
-        self.tcp.mark_dirty(self)
-
-    def _set_buffer(self, name: str, size: int) -> None:
-        if size < 1:
-            raise ValueError("a buffer holds at least one octet")
-        if name == "send_buffer":
-            self.sender.buffer_size = self.sender.buffer_limit = size
-            return
-        self.receiver.fix_size(size)
-        untold = self.state is State.SYN_SENT and self.sender.snd_nxt == self.sender.iss
-        if untold and self.tcp.config.window_scaling:
-            self.receiver.choose_shift()
+        options.set_option(self, name, value)
 
     def get_option(self, name: str) -> Any:
-        """Return the option ``name``.
-
-        Names: nodelay cork quickack keepalive keepalive_idle keepalive_interval
-        keepalive_probes send_buffer receive_buffer linger user_timeout ttl traffic_class
-        congestion report_errors.
+        """Return the option ``name`` (``options`` has the names).
 
         Raises: ValueError for an unknown name.
         """
-        if name == "nodelay":
-            return self.sender.nodelay
-        if name == "cork":
-            return self.sender.cork is not None
-        if name == "quickack":
-            return self.receiver.quickack
-        if name == "report_errors":
-            return self.report_errors
-        if name == "congestion":
-            return self.sender.congestion.name
-        if name == "send_buffer":
-            return self.sender.buffer_size
-        if name == "receive_buffer":
-            return self.receiver.buffer_size
-        if name == "keepalive":
-            return self.keepalive is not None
-        if name in _KEEPALIVE_FIELDS:
-            return (self.keepalive or _keepalive_defaults(self.tcp))[_KEEPALIVE_FIELDS[name]]
-        if name in ("linger", "user_timeout", "ttl", "traffic_class"):
-            return getattr(self, name)
-        raise ValueError(f"no such option: {name}")
+        return options.get_option(self, name)
 
     # ---- state -----------------------------------------------------------------------------
 
@@ -540,9 +461,10 @@ class Connection:
     def on_soft_error(self, error: NetstackError) -> None:
         """The network has a complaint that is no end (RFC 9293 3.9.2.2, SHLD-25)."""
         self.soft_error = error
-        self._report(error)
+        self.report(error)
 
-    def _report(self, error: NetstackError) -> None:
+    def report(self, error: NetstackError) -> None:
+        """Tell the user of a soft error, unless that is switched off."""
         if self.report_errors and not self.orphan and self.listener is None:
             self.tcp.post(SoftError(self, error))
 
@@ -607,102 +529,6 @@ class Connection:
         else:
             self.tcp.context.timers.arm(self.timer, deadline)
 
-    def handle_timer(self, now: float) -> None:
-        """Do what is due at ``now``, and arm the timer again."""
-        self.tcp.current = self
-        receiver, sender = self.receiver, self.sender
-        if receiver.ack_deadline is not None and receiver.ack_deadline <= now:
-            receiver.ack_deadline = None
-            self.set_ack(Reason.DELAYED_ACK)
-        if sender.timer_deadline is not None and sender.timer_deadline <= now:
-            sender.timer_deadline = None
-            self._on_sender_timer(now)
-        if self.idle_deadline is not None and self.idle_deadline <= now:
-            self.idle_deadline = None
-            self._on_idle_timer(now)
-        self.update_timer()
-        self.tcp.current = None
-
-    def _on_sender_timer(self, now: float) -> None:
-        sender = self.sender
-        if sender.timer_kind == "reorder":
-            self.tcp.context.count("tcp.reorder_timer")
-            sender.on_reorder_timer(now)
-            self.tcp.mark_dirty(self)
-        elif sender.timer_kind == "tlp":
-            self.tcp.context.count("tcp.tail_loss_probes")
-            output.send_tail_probe(self, now)
-        else:
-            self._on_retransmission_timer(now)
-
-    def _on_retransmission_timer(self, now: float) -> None:
-        sender = self.sender
-        if self._gives_up(now):
-            error = self.soft_error or TimedOut(f"no answer from {self.remote_address}")
-            self.tcp.context.count("tcp.timeouts")
-            self.finish(error)
-            return
-        self.tcp.mark_dirty(self)
-        if sender.persist or (not sender.queue and sender.needs_persist()):
-            self.tcp.context.count("tcp.persist_timer")
-            sender.rtt.back_off()
-            sender.persist = True
-            sender.restart_timer(now)
-            output.send_probe(self, now)
-            return
-        if not sender.queue:  # nothing could leave: see Sender.wait
-            sender.rtt.back_off()
-            sender.restart_timer(now)
-            return
-        self.tcp.context.count("tcp.retransmission_timer")
-        sender.on_timeout(now)
-        if pmtud.on_timeout(self):
-            output.update_mss(self)
-        if sender.timeouts == self.tcp.config.r1_retransmissions:
-            # RFC 9293 3.8.3 a: R1. The neighbour cache finds a dead gateway by itself, since
-            # nothing confirms it any more and it is probed.
-            self.tcp.context.count("tcp.r1_reached")
-            self._report(TimedOut(f"no answer from {self.remote_address} so far"))
-        self.tcp.sample(self)
-
-    def _gives_up(self, now: float) -> bool:
-        """RFC 9293 3.8.3: R2 as a time without progress; for SYN at least three minutes."""
-        config = self.tcp.config
-        sender = self.sender
-        if self.state is State.SYN_RECEIVED and self.listener is not None:
-            limit = config.syn_ack_timeout
-        elif self.state <= State.SYN_RECEIVED:
-            limit = config.syn_timeout
-        else:
-            limit = self.peer_timeout or config.r2_timeout
-            if self.orphan:
-                limit = min(limit, config.orphan_timeout)
-        if self.user_timeout is not None:
-            limit = self.user_timeout
-        return now - sender.last_progress >= limit
-
-    def _on_idle_timer(self, now: float) -> None:
-        if self.state is State.FIN_WAIT_2 and self.orphan:
-            self.finish(None)
-            return
-        if self.orphan and self.linger is not None and self.state in LINGERING:
-            self.tcp.context.count("tcp.linger_aborts")
-            output.send_reset(self)
-            self.finish(None)
-            return
-        if self.keepalive is None:
-            return
-        _, interval, probes = self.keepalive
-        self.idle_deadline = now + interval
-        if self.sender.timer_deadline is not None:
-            return  # retransmissions or window probes ask the peer already, and R2 bounds them
-        if self.keepalive_probes_sent >= probes:
-            output.send_reset(self)
-            self.finish(TimedOut(f"no answer from {self.remote_address} to keep-alive probes"))
-            return
-        self.keepalive_probes_sent += 1
-        output.send_keepalive(self)
-
     def _trace_call(self, call: str, start: int, end: int) -> None:
         context = self.tcp.context
         if context.trace is not None:
@@ -712,11 +538,3 @@ class Connection:
             context.trace.emit(
                 SystemCall(context.now, context.name, "tcp", call, name, start, end)
             )
-
-
-_KEEPALIVE_FIELDS = {"keepalive_idle": 0, "keepalive_interval": 1, "keepalive_probes": 2}
-
-
-def _keepalive_defaults(tcp: Tcp) -> tuple[float, float, int]:
-    config = tcp.config
-    return config.keepalive_idle, config.keepalive_interval, config.keepalive_probes

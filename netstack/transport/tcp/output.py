@@ -13,9 +13,9 @@ from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason, SegmentSent
 from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
-from netstack.transport.tcp import ecn, pmtud, timeouts
-from netstack.transport.tcp.sender import MAX_SUPER_SEGMENT, Transmission
+from netstack.transport.tcp import ecn, pmtud, user_timeout
 from netstack.transport.tcp.state import State
+from netstack.transport.tcp.transmission import Transmission, needs_persist, next_range, probe
 from netstack.wire.tcp import (
     ACK,
     CHECKSUM_OFFSET,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 TIMESTAMPS_LENGTH = 12  # octets in every segment once negotiated
 PROTOCOL_TCP = 6
 _TIMESTAMP_HZ = 1000  # RFC 7323 5.4: between 1 ms and 1 s a tick
+MAX_SUPER_SEGMENT = 65_535 - 40 - 40  # octets of payload: IP total length less all headers
 _BURST_TIME = 0.001  # seconds at the current rate that one super-segment may span
 
 
@@ -138,7 +139,7 @@ def _transmit_syn(connection: Connection, now: float) -> None:
         scale = connection.receiver.shift
     sack = sender.sack_on if passive else config.sack
     options = build_syn_options(advertised_mss(connection.path), scale, timestamps, sack=sack)
-    options += timeouts.offered(connection)
+    options += user_timeout.offered(connection)
     _send(connection, sender.iss, flags, options, [], 0, transmission.reason)
     sender.on_sent(transmission, now)
 
@@ -151,9 +152,9 @@ def _transmit_data(connection: Connection, now: float) -> bool:
     for _ in range(4):
         room = connection.path.room(connection.key)
         limit = _burst_limit(connection, min(room, MAX_SUPER_SEGMENT))
-        transmission = sender.next_range(now, limit)
+        transmission = next_range(sender, now, limit)
         if transmission is None:
-            if not sender.queue and sender.timer_deadline is None and sender.needs_persist():
+            if not sender.queue and sender.timer_deadline is None and needs_persist(sender):
                 sender.start_persist(now)
             return False
         if room < min(transmission.end - transmission.start, sender.mss):
@@ -247,7 +248,7 @@ def send_ack(connection: Connection, reason: Reason) -> None:
     options = _options(connection, connection.tcp.context.now)
     receiver = connection.receiver
     if reason is Reason.USER_TIMEOUT or reason is Reason.ACK_HANDSHAKE:
-        options += timeouts.offered(connection)
+        options += user_timeout.offered(connection)
     if connection.sender.sack_on and receiver.has_sack_news:
         path = connection.path
         space = min(MAX_OPTIONS, path.mtu - path.header_size - HEADER_LENGTH) - len(options)
@@ -261,7 +262,7 @@ def send_probe(connection: Connection, now: float) -> None:
     if not refresh_path(connection, now):
         return
     sender = connection.sender
-    _send_range(connection, sender.probe(), now)
+    _send_range(connection, probe(sender), now)
 
 
 def send_tail_probe(connection: Connection, now: float) -> None:

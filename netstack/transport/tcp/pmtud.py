@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.trace import Reason
 from netstack.transport.tcp.recovery import Phase
-from netstack.transport.tcp.sender import Transmission
+from netstack.transport.tcp.transmission import Transmission
 from netstack.wire.tcp import HEADER_LENGTH
 
 if TYPE_CHECKING:

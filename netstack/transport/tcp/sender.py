@@ -1,4 +1,4 @@
-"""The sending half of a connection: what may be sent now, what was lost, what was acknowledged.
+"""The sending half of a connection: what was sent, what was lost, what was acknowledged.
 
 Theory of operation. Sequence numbers are unwrapped integers (``core.seqnum.unwrap``); stream
 offset ``d`` has sequence number ``iss + 1 + d``. What is in flight is a queue of ranges, never of
@@ -6,15 +6,15 @@ frames (``scoreboard``): a retransmission builds new segments with today's ACK, 
 timestamp. A range that is thought lost leaves the flight and is sent again, ahead of new data,
 when the congestion window allows; what is thought lost is decided in ``recovery``.
 
-``next_range`` answers what to transmit next and ``on_sent`` records that it was; the connection
-builds the segment in between. ``on_ack`` takes in an acknowledgment, SACK blocks included,
-``on_duplicate_ack`` a duplicate without them, ``on_timeout`` the retransmission timer's expiry
-(RFC 6298). The timer has kinds: "rto", "persist", "tlp" (tail loss probe) and "reorder".
+``transmission.next_range`` answers what to transmit next and ``on_sent`` records that it was;
+``output`` builds the segment in between. ``on_ack`` takes in an acknowledgment, SACK blocks
+included, ``on_duplicate_ack`` a duplicate without them, ``on_timeout`` the retransmission timer's
+expiry (RFC 6298). The timer has kinds: "rto", "persist", "tlp" (tail loss probe) and "reorder".
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netstack.core.buffer import SendBuffer
 from netstack.core.seqnum import unwrap
@@ -30,6 +30,7 @@ from netstack.transport.tcp.recovery import (
     SackRecovery,
 )
 from netstack.transport.tcp.scoreboard import Scoreboard, SentRange
+from netstack.transport.tcp.transmission import Transmission
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,23 +42,6 @@ if TYPE_CHECKING:
 
 MAX_ACK_DELAY = 0.2  # seconds, TLP.max_ack_delay of RFC 8985 7.2
 MIN_PROBE_TIMEOUT = 0.010  # seconds: below, timers here and delayed work there decide
-MAX_SUPER_SEGMENT = 65_535 - 40 - 40  # octets of payload: IP total length less all headers
-
-
-class Transmission(NamedTuple):
-    """What to send next: sequence numbers ``start .. end``, SYN and FIN counted."""
-
-    start: int
-    end: int
-    reason: Reason
-    retransmitted: SentRange | None = None
-
-
-class Acknowledged(NamedTuple):
-    """What an acknowledgment brought: octets, and a round-trip time if one can be told."""
-
-    octets: int
-    rtt: float | None
 
 
 class Sender:
@@ -210,118 +194,6 @@ class Sender:
             self.taken += length
         return length
 
-    # ---- what may be sent ------------------------------------------------------------------
-
-    def next_range(self, now: float, limit: int) -> Transmission | None:
-        """Return what may be sent now, ``limit`` octets of payload at most, or None."""
-        if self.queue.lost_octets:
-            recovery = self.recovery
-            if recovery is not None and recovery.frto == 2:
-                # RFC 5682 3.1 step 2: after the first ACK new octets go, to see what comes back.
-                probing = self.snd_nxt - recovery.recover
-                if probing < 2 * self.mss:
-                    new = self._next_new(now, min(limit, 2 * self.mss - probing))
-                    if new is not None:
-                        return new
-                if probing:
-                    return None  # step 3: the next ACK decides
-                recovery.frto = 0
-            lost = self._next_retransmission(limit)
-            if lost is not None:
-                return lost
-            if not self.recovering:
-                return None  # after a timeout, new data waits behind what was lost
-        if self.snd_nxt == self.iss:
-            return None  # the SYN goes by itself
-        return self._next_new(now, limit)
-
-    def _next_retransmission(self, limit: int) -> Transmission | None:
-        sent = self.queue.first_lost()
-        if sent is None:
-            return None
-        window = self.congestion.cwnd + self.inflation - self.flight_size
-        size = sent.end - sent.start
-        # RFC 5681 3.2: the segment that starts recovery goes whatever the window says; so does
-        # one when nothing is in flight.
-        if window < min(size, self.mss) and sent.start != self.snd_una:
-            return None
-        bound = self.mss if self.timeouts or window < 2 * self.mss else min(window, limit)
-        if bound < size:
-            size = max(bound - bound % self.mss, self.mss)
-        end = sent.start + min(size, sent.end - sent.start)
-        reason = self.recovery.reason if self.recovery is not None else Reason.PMTU
-        return Transmission(sent.start, end, reason, sent)
-
-    def _next_new(self, now: float, limit: int) -> Transmission | None:
-        queued = self.data_end - self.snd_nxt
-        if queued <= 0:
-            if self.fin_queued and self.snd_nxt == self.data_end and self._fin_fits():
-                return Transmission(self.snd_nxt, self.snd_nxt + 1, Reason.FIN)
-            return None
-        usable = self.snd_una + self.snd_wnd - self.snd_nxt
-        window = self.congestion.cwnd + self.inflation - self.flight_size
-        octets = min(queued, usable, limit)
-        mss = self.mss
-        if window < min(octets, mss) and self.flight_size > 0:
-            return None
-        octets = min(octets, max(window, mss))
-        if octets <= 0:
-            return None
-        if octets >= mss:
-            tail = octets % mss
-            if tail and not (octets == queued and self._tail_may_go(usable)):
-                octets -= tail
-        elif not self._short_segment_may_go(octets, queued, usable):
-            return None
-        end = self.snd_nxt + octets
-        if self.fin_queued and end == self.data_end and octets < usable:
-            end += 1
-        reason = Reason.NEW_DATA
-        if self.inflation and not self.recovering:
-            reason = Reason.LIMITED_TRANSMIT
-        return Transmission(self.snd_nxt, end, reason)
-
-    def _fin_fits(self) -> bool:
-        # A closed window takes no FIN, but nothing would probe for it: it goes once all data is
-        # acknowledged, and the retransmission timer repeats it.
-        return self.snd_wnd > self.snd_nxt - self.snd_una or self.snd_una == self.snd_nxt
-
-    def _tail_may_go(self, usable: int) -> bool:
-        """Nagle in Minshall's form (RFC 9293 3.7.4): one short segment in flight at a time."""
-        if self.cork is not None:
-            return self.fin_queued or self.data_end <= self.cork
-        return self.nodelay or self.fin_queued or self.small_end <= self.snd_una
-
-    def _short_segment_may_go(self, octets: int, queued: int, usable: int) -> bool:
-        """Sender's silly-window avoidance, RFC 9293 3.8.6.2.1, rules 2 and 3."""
-        if octets == queued <= usable and self._tail_may_go(usable):
-            return True
-        # Not all that is queued: only the window can be the reason to send less.
-        idle = self.snd_nxt == self.snd_una
-        return (idle or self.nodelay) and octets == usable >= (self.max_window + 1) // 2
-
-    def needs_persist(self) -> bool:
-        """Return whether data waits for the window alone, so that it must be probed."""
-        if self.cork is not None and self.cork < self.data_end < self.snd_nxt + self.mss:
-            return False  # it waits for the cork
-        return (
-            self.snd_nxt == self.snd_una
-            and self.snd_nxt > self.iss
-            and self.data_end > self.snd_nxt
-        )
-
-    def probe(self) -> Transmission:
-        """Return the zero-window probe: one octet of new data, or what a tiny window takes.
-
-        RFC 9293 3.8.6.1. The octet is in flight from then on, but repeated by the persist timer.
-        """
-        if self.queue:
-            first = self.queue[0]
-            return Transmission(first.start, min(first.end, first.start + 1), Reason.PROBE, first)
-        usable = max(self.snd_una + self.snd_wnd - self.snd_nxt, 1)
-        octets = min(usable, self.data_end - self.snd_nxt, self.mss)
-        return Transmission(self.snd_nxt, self.snd_nxt + octets, Reason.PROBE)
-
     # ---- what was sent ---------------------------------------------------------------------
 
     def on_sent(self, transmission: Transmission, now: float) -> None:
@@ -428,7 +300,7 @@ class Sender:
         now: float,
         timestamp_rtt: float | None,
         blocks: Sequence[tuple[int, int]] = (),
-    ) -> Acknowledged:
+    ) -> None:
         """Take in an ACK that advances SND.UNA or carries SACK ``blocks`` (as on the wire)."""
         queue = self.queue
         octets = ack - self.snd_una
@@ -468,7 +340,6 @@ class Sender:
             self._tlp_end = None  # progress: a later silence may be probed again
         if octets or ranges:
             self._restart_timers(now, advanced=octets > 0)
-        return Acknowledged(octets, rtt)
 
     def _restart_timers(self, now: float, *, advanced: bool) -> None:
         """Something was delivered, so all timers start over (RFC 6298 5.3)."""

@@ -77,3 +77,6 @@ CAN_SEND = frozenset({_S.SYN_SENT, _S.SYN_RECEIVED, _S.ESTABLISHED, _S.CLOSE_WAI
 
 CAN_RECEIVE_TEXT = frozenset({_S.ESTABLISHED, _S.FIN_WAIT_1, _S.FIN_WAIT_2})
 """States in which segment text is taken (RFC 9293 3.10.7.4, seventh)."""
+
+LINGERING = frozenset({State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})
+"""Closed, but not all was acknowledged: SO_LINGER bounds how long."""
