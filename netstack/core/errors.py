@@ -77,6 +77,10 @@ class _OSNetstackError(NetstackError, OSError):
     def __init__(self, message: str = "", code: int | None = None) -> None:
         super().__init__(self.code if code is None else code, message)
 
+    def __reduce__(self) -> tuple[type, tuple[str, int]]:
+        # Else a copy would take ``args``, which are the other way round.
+        return type(self), (self.args[1], self.args[0])
+
     def __str__(self) -> str:
         return str(self.args[1]) or str(errno.errorcode.get(self.args[0], self.args[0]))
 

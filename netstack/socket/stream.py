@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket as std
+from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -192,7 +193,7 @@ class StreamSocket(SocketBase):
             # The socket is as if new: Linux lets it be connected again.
             self._connection = None
             error = connection.error
-            raise error if error is not None else os_error(errno.ECONNABORTED)
+            raise copy(error) if error is not None else os_error(errno.ECONNABORTED)
         return True
 
     # -- transfer -----------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """One root, few classes; those of a socket are also the matching builtin."""
 
+import copy
 import errno
 
 import pytest
@@ -28,6 +29,12 @@ def test_socket_errors_are_builtins_with_an_errno(kind, builtin, code):
     assert error.errno == code
     assert str(error) == "10.0.0.1:80 refused"
     assert str(kind()) == errno.errorcode[code]
+
+
+def test_copy_of_an_error_says_the_same():
+    error = copy.copy(errors.Unreachable("no route to 10.0.0.1", errno.ENETUNREACH))
+    assert (error.errno, str(error)) == (errno.ENETUNREACH, "no route to 10.0.0.1")
+    assert isinstance(error, errors.Unreachable)
 
 
 def test_an_errno_can_be_more_exact():

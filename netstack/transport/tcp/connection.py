@@ -8,6 +8,7 @@ and marks the connection dirty; segments leave at the next poll.
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from netstack.core.errors import Aborted, LocalProtocolError, NetstackError, Reset
@@ -232,15 +233,18 @@ class Connection:
         view: Any = data
         if not isinstance(data, bytes):
             view = memoryview(data).cast("B")
+        tcp = self.tcp
+        tcp.current = self  # a cut may leave it half changed
         start = self.sent
         taken = self.sender.take(view)
         self._was_full = taken < len(view)
         if taken:
-            self.tcp.memory.settle(self)
+            tcp.memory.settle(self)
             self._trace_call("send", start, start + taken)
             if self.sender.cork is not None:
                 timeouts.hold_cork(self)
-            self.tcp.mark_dirty(self)
+            tcp.mark_dirty(self)
+        tcp.current = None
         return taken
 
     def send_urgent(self, data: Buffer, now: float) -> int:
@@ -273,20 +277,23 @@ class Connection:
         receiver = self.receiver
         buffer = receiver.buffer
         if buffer is not None and buffer.length:
-            self.tcp.enter(now)
+            tcp = self.tcp
+            tcp.enter(now)
+            tcp.current = self  # a cut may leave a hole in the stream
             if self.urgent is not None:
                 limit = self.urgent.clip(self, limit)
             data = buffer.take(limit)
             if not buffer.length:
                 receiver.buffer = None
-            self.tcp.memory.settle(self)
+            tcp.memory.settle(self)
             if receiver.tuner is not None and receiver.may_grow:
-                receiver.tuner.on_read(receiver, self.tcp.context.now)
-            if self.tcp.context.trace is not None:
+                receiver.tuner.on_read(receiver, tcp.context.now)
+            if tcp.context.trace is not None:
                 end = self.received - (buffer.length if receiver.buffer else 0)
                 self._trace_call("receive", end - len(data), end)
             if not receiver.peer_closed and receiver.wants_window_update():
                 self.set_ack(Reason.WINDOW_UPDATE)
+            tcp.current = None
             return data
         if receiver.peer_closed:
             return b""
@@ -296,10 +303,14 @@ class Connection:
         return None
 
     def _raise_error(self) -> None:
-        """Raise the connection's error; it is told once, as SO_ERROR is."""
+        """Raise the connection's error; it is told once, as SO_ERROR is.
+
+        A copy: its traceback would keep the frames of whoever catches it, and with them the
+        connection, alive for as long as the connection keeps the error.
+        """
         if self.error is not None and not self._error_told:
             self._error_told = True
-            raise self.error
+            raise copy(self.error)
 
     def shutdown_write(self, now: float) -> None:
         """Send FIN after what was queued; receiving goes on (RFC 9293 3.6, half-close)."""
@@ -310,6 +321,7 @@ class Connection:
             self.finish(None)
             return
         self._trace_call("shutdown", self.sent, self.sent)
+        self.tcp.current = self
         self.sender.fin_queued = True
         if self.state is State.CLOSE_WAIT:
             self.set_state(State.LAST_ACK)
@@ -317,6 +329,7 @@ class Connection:
             self.set_state(State.FIN_WAIT_1)
         # In SYN-RECEIVED the FIN waits for the handshake (RFC 9293 3.10.4).
         self.tcp.mark_dirty(self)
+        self.tcp.current = None
 
     def close(self, now: float) -> None:
         """Close both ways; unread octets make it a reset (RFC 9293 3.6.1, RFC 2525 2.17)."""
@@ -337,6 +350,7 @@ class Connection:
             self.tcp.current = None
             return
         self.shutdown_write(now)
+        self.tcp.current = self
         if self.state is State.FIN_WAIT_2:
             self.start_idle_timer(self.tcp.config.fin_wait_2_timeout)
         elif self.linger is not None and self.state in LINGERING:
@@ -347,12 +361,15 @@ class Connection:
     def abort(self, now: float) -> None:
         """Reset the connection: queued octets are lost, the peer is told (RFC 9293 3.10.5)."""
         self.tcp.enter(now)
-        self.orphan = True
         if self.state in (State.CLOSED, State.TIME_WAIT, State.SYN_SENT):
+            self.orphan = True
             self.finish(None)
             return
+        self.tcp.current = self
+        self.orphan = True
         output.send_reset(self)
         self.finish(Reset("the connection was aborted here"))
+        self.tcp.current = None
 
     def break_off(self, error: BaseException | None) -> None:
         """Drop the connection after an internal error, and tell the peer, who may only listen."""
