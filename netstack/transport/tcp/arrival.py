@@ -455,6 +455,10 @@ def _take_text(connection: Connection, segment: Segment, seq: int, now: float) -
         context.drop("tcp.memory_refused", segment.segments)
         connection.set_ack(Reason.ACK_UNACCEPTABLE)
         return
+    if receiver.out_of_order is not None and not receiver.keeps(seq):
+        context.drop("tcp.out_of_order_refused", segment.segments)
+        connection.set_ack(Reason.ACK_UNACCEPTABLE)
+        return
     largest = max(map(len, segment.payload)) if segment.segments > 1 else segment.length
     in_order = seq <= receiver.rcv_nxt
     filled_gap = bool(receiver.out_of_order)

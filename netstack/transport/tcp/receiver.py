@@ -193,15 +193,20 @@ class Receiver:
         self.rcv_nxt = end
         return end - start
 
+    def keeps(self, seq: int) -> bool:
+        """Whether text at ``seq`` is kept: what waits behind gaps may take twice the buffer.
+
+        Its overhead included. What is not kept, the peer sends again.
+        """
+        queue = self.out_of_order
+        return queue is None or seq <= self.rcv_nxt or queue.charged < 2 * self.buffer_size
+
     def _keep_out_of_order(self, start: int, pieces: Sequence[memoryview]) -> None:
         if self.out_of_order is None:
             self.out_of_order = OutOfOrderQueue()
-        # Overhead included, waiting octets may take twice the buffer: then the segment goes
-        # unkept, and the peer sends it again.
-        if self.out_of_order.charged < 2 * self.buffer_size:
-            if not self.out_of_order.insert(start, pieces):
-                self.duplicate = (start, start + sum(map(len, pieces)))
-            self.recent = (start, *self.recent[:MAX_RECENT])
+        if not self.out_of_order.insert(start, pieces):
+            self.duplicate = (start, start + sum(map(len, pieces)))
+        self.recent = (start, *self.recent[:MAX_RECENT])
 
     def forget_out_of_order(self) -> int:
         """Drop what waits behind gaps; return how much was charged for it (RFC 2018 8)."""

@@ -53,11 +53,13 @@ def total(stack):
     return sum(connection.held for connection in stack.tcp.connections.values())
 
 
-def test_tcp_57_queues_of_all_connections_stay_below_the_limit(make_peer):
-    limit = 2 << 20
+@pytest.mark.parametrize(
+    ("count", "limit"), [(400, 2 << 20), pytest.param(10_000, 32 << 20, marks=pytest.mark.soak)]
+)
+def test_tcp_57_queues_of_all_connections_stay_below_the_limit(make_peer, count, limit):
     peer = make_peer(memory_limit=limit)
     crowd = Crowd(peer)
-    peers = {(f"10.0.0.{1 + n % 200 + 1}", 1000 + n): None for n in range(400)}
+    peers = {(f"10.0.0.{1 + n % 200 + 1}", 1000 + n): None for n in range(count)}
     for who in peers:
         peers[who] = crowd.establish(who)
     memory = peer.stack.tcp.memory
@@ -143,6 +145,20 @@ def test_tcp_24_the_peer_with_the_most_goes_first(make_peer):
     # What was pruned is taken again when it is sent again.
     crowd.data(greedy[0], 1, bytes(1000))
     assert len(others[0].receive(10_000, peer.now)) >= 1000
+
+
+def test_tcp_24_text_out_of_order_beyond_the_bound_is_a_counted_drop(make_peer):
+    peer = make_peer(receive_buffer=4_000).established()
+    for index in range(400):
+        peer.inject("A", seq=3_600 - 2 * index, ack=1, data=b"x")
+    peer.segments()
+    refused = peer.counter("tcp.out_of_order_refused")
+    assert refused
+    assert peer.counter("tcp.out_of_order") == 400 - refused
+    peer.inject("A", seq=2, ack=1, data=b"x")
+    peer.expect("A", ack=1)  # with an answer, as everything that is not taken
+    peer.inject("PA", seq=1, ack=1, data=b"y" * 1_460)
+    assert peer.connection.receive(4_000, peer.now)[:1_460] == b"y" * 1_460
 
 
 def test_pruning_stops_when_enough_is_free(make_peer):
