@@ -405,6 +405,11 @@ class StreamSocket(SocketBase):
             self._check_open()
             octets = self._call(self._info)
             return octets[:buflen] if buflen else octets
+        if (level, optname) == (so.IPPROTO_TCP, so.TCP_QUICKACK) and self._connection is not None:
+            # It ends by itself: what was set says little.
+            self._check_open()
+            on = int(self._connection.get_option("quickack"))
+            return on.to_bytes(4, "little")[:buflen] if buflen else on
         return super().getsockopt(level, optname, buflen)
 
     def _info(self, _now: float) -> bytes:

@@ -200,6 +200,17 @@ def test_options(tcp, joined):
         assert sock.getsockopt(std.SOL_SOCKET, std.SO_TYPE) == std.SOCK_STREAM
 
 
+def test_quickack_is_over_once_the_application_answers(joined):
+    joined.client.setsockopt(std.IPPROTO_TCP, std.TCP_QUICKACK, 1)
+    for _ in range(4):
+        joined.server.sendall(b"question")
+        assert joined.client.recv(100)
+        joined.client.sendall(b"answer")
+        assert joined.server.recv(100)
+    assert joined.client.getsockopt(std.IPPROTO_TCP, std.TCP_QUICKACK) == 0
+    assert joined.client.getsockopt(std.IPPROTO_TCP, std.TCP_QUICKACK, 4) == bytes(4)
+
+
 def test_options_of_a_fresh_socket(tcp):
     sock = tcp()
     assert sock.getsockopt(std.SOL_SOCKET, std.SO_KEEPALIVE) == 0

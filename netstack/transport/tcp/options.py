@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from netstack.core.trace import Reason
 from netstack.transport.tcp import user_timeout
 from netstack.transport.tcp.congestion import make
+from netstack.transport.tcp.receiver import QuickAcks
 from netstack.transport.tcp.state import State
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _set_pace(connection: Connection, name: str, value: bool) -> None:
     """Set what decides when short segments and ACKs go."""
     sender = connection.sender
     if name == "quickack":
-        connection.receiver.quickack = value
+        connection.receiver.quickack = QuickAcks() if value else None
         if value and connection.receiver.unacked:
             connection.set_ack(Reason.ACK)
         return
@@ -100,7 +101,7 @@ def get_option(connection: Connection, name: str) -> Any:
     if name == "cork":
         return connection.sender.cork is not None
     if name == "quickack":
-        return connection.receiver.quickack
+        return connection.receiver.quickack is not None
     if name == "report_errors":
         return connection.report_errors
     if name == "congestion":

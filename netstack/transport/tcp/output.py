@@ -233,6 +233,8 @@ def _send_range(connection: Connection, transmission: Transmission, now: float) 
     _send(connection, start, flags, options, pieces, length, reason, fresh=fresh)
     sender.on_sent(transmission, now)
     receiver = connection.receiver
+    if receiver.quickack is not None and fresh:
+        receiver.on_answer(now, connection.tcp.config.delayed_ack)
     if not sender.sack_on or not receiver.has_sack_news:
         receiver.on_ack_sent()  # else a bare ACK follows: data has no room for SACK blocks
 

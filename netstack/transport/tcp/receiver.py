@@ -5,6 +5,7 @@ Sequence numbers here are unwrapped (``core.seqnum.unwrap``): their low 32 bits 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from netstack.core.buffer import ReceiveBuffer
@@ -21,7 +22,22 @@ if TYPE_CHECKING:
 
 MAX_RECENT = 7  # positions remembered besides the latest
 ACK_AT_LEAST_EVERY = 65_536  # octets
+QUICK_ACKS = 16  # TCP_QUICKACK, as Linux's TCP_MAX_QUICKACKS
 MAX_WINDOW_SCALE = 14  # RFC 7323 2.3
+
+
+class QuickAcks:
+    """TCP_QUICKACK: no ACK is delayed, until so many have gone or the application answers.
+
+    As on Linux the option starts a phase and is no lasting setting. The next text that arrives
+    may be answered by the application, and its segment carries the ACK for nothing.
+    """
+
+    __slots__ = ("heard_at", "left")
+
+    def __init__(self) -> None:
+        self.left = QUICK_ACKS
+        self.heard_at = -math.inf  # when text last arrived
 
 
 class Receiver:
@@ -74,7 +90,7 @@ class Receiver:
         self.unacked = 0  # octets received in order and not yet acknowledged
         self.fin_seq: int | None = None
         self.peer_closed = False
-        self.quickack = False  # acknowledge everything at once
+        self.quickack: QuickAcks | None = None  # acknowledge everything at once, for a while
         self.ack_reason: Reason | None = None
         self.ack_deadline: float | None = None
 
@@ -250,7 +266,10 @@ class Receiver:
         """Decide about the ACK for ``advanced`` new octets (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
         self.mss = min(max(self.mss, largest), 65_535)
         self.unacked += advanced
-        if self.unacked >= 2 * self.mss or self.quickack or self.unacked >= ACK_AT_LEAST_EVERY:
+        quick = self.quickack
+        if quick is not None:
+            quick.heard_at = now
+        if self.unacked >= 2 * self.mss or quick or self.unacked >= ACK_AT_LEAST_EVERY:
             self.ack_reason = self.ack_reason or Reason.ACK
         elif self.ack_deadline is None:
             self.ack_deadline = now + delay
@@ -261,6 +280,15 @@ class Receiver:
         self.unacked = 0
         self.ack_reason = None
         self.ack_deadline = None
+        if self.quickack is not None:
+            self.quickack.left -= 1
+            if self.quickack.left <= 0:
+                self.quickack = None
+
+    def on_answer(self, now: float, delay: float) -> None:
+        """The application sends: an exchange back and forth needs no quick ACKs any more."""
+        if self.quickack is not None and now - self.quickack.heard_at < delay:
+            self.quickack = None
 
 
 def _cut(pieces: Sequence[memoryview], start: int, end: int) -> list[memoryview]:

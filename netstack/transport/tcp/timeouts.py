@@ -109,11 +109,15 @@ def _on_idle_timer(connection: Connection, now: float) -> None:
         return
     if connection.keepalive is None:
         return
-    _, interval, probes = connection.keepalive
+    idle, interval, probes = connection.keepalive
     connection.idle_deadline = now + interval
     if connection.sender.timer_deadline is not None:
         return  # retransmissions or window probes ask the peer already, and R2 bounds them
-    if connection.keepalive_probes_sent >= probes:
+    sent = connection.keepalive_probes_sent
+    limit = connection.user_timeout or connection.peer_timeout
+    # As Linux, and RFC 5482 4.2: the user's time counts, not how often was asked in it.
+    over = sent and idle + sent * interval >= limit if limit else sent >= probes
+    if over:
         output.send_reset(connection)
         connection.finish(
             TimedOut(f"no answer from {connection.remote_address} to keep-alive probes")

@@ -82,6 +82,108 @@ def test_quickack_acknowledges_at_once(peer):
     peer.expect_nothing()
 
 
+def test_quickack_ends_after_sixteen_acks(peer):
+    peer.established()
+    peer.connection.set_option("quickack", True)
+    for index in range(16):
+        peer.inject("PA", seq=1 + index, ack=1, data=b"a")
+        peer.expect("A", ack=2 + index)
+    assert not peer.connection.get_option("quickack")
+    peer.inject("PA", seq=17, ack=1, data=b"a")
+    peer.expect_nothing()
+    peer.advance(0.05)
+    peer.expect("A", ack=18)
+    peer.connection.set_option("quickack", True)  # once more
+    peer.inject("PA", seq=18, ack=1, data=b"a")
+    peer.expect("A", ack=19)
+
+
+def test_quickack_ends_when_the_application_answers(peer):
+    peer.established()
+    peer.connection.set_option("quickack", True)
+    peer.inject("PA", seq=1, ack=1, data=b"question")
+    peer.expect("A", ack=9)
+    peer.advance(0.01)
+    send(peer, b"answer")
+    peer.expect("PA", data=b"answer")
+    assert not peer.connection.get_option("quickack")
+    peer.inject("PA", seq=9, ack=7, data=b"question")
+    peer.expect_nothing()  # the ACK waits for the answer
+    send(peer, b"answer")
+    peer.expect("PA", ack=17)
+
+
+def test_sending_long_after_what_arrived_is_no_answer(peer):
+    peer.established()
+    peer.connection.set_option("quickack", True)
+    send(peer, b"unasked")
+    peer.inject("PA", seq=1, ack=8, data=b"news")
+    peer.advance(0.05)
+    send(peer, b"unasked")
+    peer.segments()
+    assert peer.connection.get_option("quickack")
+    peer.inject("PA", seq=5, ack=15, data=b"news")
+    peer.expect("A", ack=9)
+
+
+# ---- keep-alive and user timeout ----------------------------------------------------------------
+
+
+def silent(peer, **options):
+    """Let nothing be heard from now on; return when the connection ended."""
+    peer.established()
+    for name, value in {"keepalive": True, **options}.items():
+        peer.connection.set_option(name, value)
+    began = peer.now
+    for _ in range(2_000):
+        peer.advance(1.0)
+        if peer.state == "CLOSED":
+            break
+    assert isinstance(peer.connection.error, TimedOut)
+    return peer.now - began
+
+
+PROBES = {"keepalive_idle": 60.0, "keepalive_interval": 10.0, "keepalive_probes": 3}
+
+
+def test_user_timeout_counts_instead_of_keepalive_probes(peer):
+    assert silent(peer, user_timeout=200.0, **PROBES) == pytest.approx(200.0, abs=2)
+    flags = [each.flags for each in peer.segments()]
+    assert flags == ["A"] * 14 + ["RA"]  # at 60, 70 ... 190
+
+
+def test_shorter_user_timeout_ends_earlier_than_probes_would(peer):
+    assert silent(peer, user_timeout=75.0, **PROBES) == pytest.approx(80.0, abs=2)
+
+
+def test_user_timeout_below_the_idle_time_waits_for_one_probe(peer):
+    assert silent(peer, user_timeout=5.0, **PROBES) == pytest.approx(70.0, abs=2)
+    assert [each.flags for each in peer.segments()] == ["A", "RA"]
+
+
+def test_answers_to_probes_start_the_user_timeout_anew(peer):
+    peer.established()
+    for name, value in {"keepalive": True, "user_timeout": 75.0, **PROBES}.items():
+        peer.connection.set_option(name, value)
+    for _ in range(10):
+        peer.advance(65)
+        peer.expect("A", seq=0)
+        peer.inject("A", seq=1, ack=1)
+    assert peer.state == "ESTABLISHED"
+
+
+def test_peers_user_timeout_outlasts_keepalive(make_peer):
+    peer = make_peer(user_timeout_option=True)
+    peer.established()
+    peer.inject("A", seq=1, ack=1, options=build_user_timeout(1_800.0))
+    assert silent_from_here(peer) == pytest.approx(1_800.0, abs=12)
+
+
+def silent_from_here(peer):
+    peer.established = lambda: None
+    return silent(peer, **PROBES)
+
+
 # ---- SO_LINGER ----------------------------------------------------------------------------------
 
 
