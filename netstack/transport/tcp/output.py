@@ -147,6 +147,7 @@ def _transmit_syn(connection: Connection, now: float) -> None:
 def _transmit_data(connection: Connection, now: float) -> bool:
     """Send ranges while windows and the queue below allow; True if it stopped for fairness."""
     sender = connection.sender
+    _restart_after_idle(connection, now)
     if connection.path_search is not None and not _probe_path(connection, now):
         return False
     for _ in range(4):
@@ -163,6 +164,17 @@ def _transmit_data(connection: Connection, now: float) -> bool:
             return False
         _send_range(connection, transmission, now)
     return True
+
+
+def _restart_after_idle(connection: Connection, now: float) -> None:
+    """Begin with the initial window after a time-out of silence (RFC 5681 4.1).
+
+    Before the window is asked what may leave: one super-segment could take all of the old one.
+    """
+    sender = connection.sender
+    idle = sender.snd_una == sender.snd_nxt < sender.end
+    if idle and now - sender.last_sent > sender.rtt.timeout():
+        sender.congestion.on_idle(connection.tcp.config.initial_window)
 
 
 def _probe_path(connection: Connection, now: float) -> bool:
@@ -208,12 +220,6 @@ def _burst_limit(connection: Connection, room: int) -> int:
 
 def _send_range(connection: Connection, transmission: Transmission, now: float) -> None:
     sender = connection.sender
-    if (
-        transmission.retransmitted is None
-        and sender.snd_una == sender.snd_nxt
-        and now - sender.last_sent > sender.rtt.timeout()
-    ):
-        sender.congestion.on_idle(connection.tcp.config.initial_window)
     start, end, reason, again = transmission
     data_end = min(end, sender.data_end)
     first = sender.iss + 1
