@@ -89,7 +89,7 @@ class SenderMachine(RuleBasedStateMachine):
             start, end, _, sent = transmission
             assert self.sender.snd_una <= start < end <= self.sender.end
             octets = min(end, self.sender.data_end) - start
-            assert octets <= max(limit * SMSS, SMSS)
+            assert octets <= max(limit * SMSS, self.sender.mss)
             short = octets % self.sender.mss and end < self.sender.data_end
             if short and sent is None:  # only the window may cut what is not the tail
                 assert end == self.sender.snd_una + self.sender.snd_wnd
