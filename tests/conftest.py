@@ -20,7 +20,7 @@ from hypothesis import settings
 
 from netstack import _ext
 
-pytest_plugins = ["tcp_peer"]
+pytest_plugins = ["both_ways", "tcp_peer"]
 
 # One example set for everybody: main is green or it is not. `make soak` looks for new examples.
 settings.register_profile("fixed", deadline=None, derandomize=True)

@@ -36,6 +36,7 @@ def test_line_reads_back(tmp_path):
     assert load(path) == {"cubic loss=1% rtt=100ms buffer=auto reordered": [2.0, 1.0, 4.0]}
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("cell", SOME, ids=lambda cell: cell.name.replace(" ", "-"))
 def test_cell_is_not_slower(cell, snapshot):
     figure = goodput(cell, SEEDS[0]) / 1000
@@ -44,6 +45,7 @@ def test_cell_is_not_slower(cell, snapshot):
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("both_ways")
 def test_no_cell_of_all_is_slower_in_the_mean(snapshot):
     slower = {}
     for cell in CELLS:

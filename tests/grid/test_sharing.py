@@ -12,7 +12,8 @@ ROUND_TRIP = 0.1
 TEXT = FRAME - 52  # octets of text in a full frame
 SLOW = (1e7, 20.0)  # bit/s, seconds
 FAST = (1e8, 60.0)
-BUFFERS = TcpConfig(send_buffer=8 << 20, receive_buffer=8 << 20)
+BUFFERS = {"send_buffer": 8 << 20, "receive_buffer": 8 << 20}
+pytestmark = pytest.mark.usefixtures("either_way")
 
 both = pytest.mark.parametrize(
     ("rate", "seconds"),
@@ -24,7 +25,7 @@ both = pytest.mark.parametrize(
 def shares(rate, seconds, *algorithms):
     """Return the share of the link that each flow had; each begins 100 ms after the one before."""
     queue = bandwidth_delay(rate, ROUND_TRIP)
-    path = Path(1, BUFFERS, delay=ROUND_TRIP / 2, rate=rate, queue=queue)
+    path = Path(1, TcpConfig(**BUFFERS), delay=ROUND_TRIP / 2, rate=rate, queue=queue)
     for algorithm in algorithms:
         path.start(None, congestion=algorithm)
         path.run(path.now + 0.1)

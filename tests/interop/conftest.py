@@ -391,7 +391,7 @@ class Lan:
 
 
 @pytest.fixture
-def lan(site, tmp_path):
+def lan(site, tmp_path, either_way):
     """Enter the servers' namespace for the test, with a link of its own."""
     with _namespace(site.descriptor):
         yield Lan(tmp_path, site)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SENDING = {
     "whole": {"gso_max_size": 65_535},  # the device takes super-segments
-    "cut": {},  # they are cut above the device
+    "cut": {"gso_max_size": 0},  # they are cut above the device
     "single": {"super_segments": False},
 }
 

@@ -5,7 +5,8 @@
 numbers are relative: 0 is the sender's SYN. Every state is reached by exchanging segments.
 
 A pytest plugin: tests/transport/tcp takes the fixtures ``peer`` and ``make_peer`` from here,
-tests/packetdrill plays whole scripts on it (``tcp_script``).
+tests/packetdrill plays whole scripts on it (``tcp_script``). Either fixture runs its test with
+super-segments taken whole by the device, and without any (``both_ways``).
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Peer:
 
     def __init__(
         self, *, seed: int = 1, irs: int = 5_000, timestamps: bool = False, mtu: int = 1500,
-        gso_max_size: int = 0, iss: int | None = None, **tcp: Any,
+        gso_max_size: int | None = None, iss: int | None = None, **tcp: Any,
     ) -> None:  # fmt: skip
         tcp.setdefault("timestamps", timestamps)
         self.config = TcpConfig(**tcp)
@@ -94,6 +95,8 @@ class Peer:
         self.stack.contain_errors = False
         if iss is not None:
             self.stack.tcp.isn = FixedIsn(Rng(seed, "isn"), iss)
+        if gso_max_size is None:
+            gso_max_size = 65_535 if self.config.super_segments else 0
         self.device = WireDevice(mtu, gso_max_size)
         self.stack.attach(self.device, "10.0.0.1/24")
         self.now = 0.0
@@ -324,10 +327,10 @@ class Peer:
 
 
 @pytest.fixture
-def peer() -> Peer:
+def peer(both_ways: None) -> Peer:
     return Peer()
 
 
 @pytest.fixture
-def make_peer() -> type[Peer]:
+def make_peer(both_ways: None) -> type[Peer]:
     return Peer

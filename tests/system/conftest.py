@@ -8,7 +8,7 @@ from netstack.api import Network
 
 
 @pytest.fixture
-def network():
+def network(both_ways):
     with Network(seed=1) as network:
         yield network
 

@@ -7,18 +7,18 @@ import socket as std
 import pytest
 
 from netstack.api import Network
-from netstack.core.config import Config, TcpConfig
+
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 HOSTILE = {"loss": 0.10, "reorder": 0.10, "duplicate": 0.05, "corrupt": 0.02}
 
 
-def transfer(seed, size, config=None, **link):
+def transfer(seed, size, **link):
     """Send ``size`` octets one way and their digest back; return what both ends computed."""
     data = random.Random(seed).randbytes(size)
-    config = Config() if config is None else config
     with Network(seed=seed) as network:
-        a = network.host("a", "10.0.0.1/24", config=config)
-        b = network.host("b", "10.0.0.2/24", config=config)
+        a = network.host("a", "10.0.0.1/24")
+        b = network.host("b", "10.0.0.2/24")
         network.link(a, b, **link)
         listener = b.create_server(("", 80))
 
@@ -62,13 +62,6 @@ def test_64_kib_arrive_whole_over_hostile_links(decade):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_10_mb_arrive_whole_at_the_full_figures(seed):
     sent, received = transfer(seed, 10_000_000, delay=0.005, **HOSTILE)
-    assert received == sent
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_without_super_segments_the_same_holds(seed):
-    config = Config(tcp=TcpConfig(super_segments=False))
-    sent, received = transfer(seed, 300_000, config, **draw_link(seed))
     assert received == sent
 
 

@@ -51,9 +51,9 @@ def fed(peer, path, rounds):
         path.round()
 
 
-@pytest.fixture(params=[True, False], ids=["super", "single"])
-def peer(request, make_peer):
-    return make_peer(super_segments=request.param).established()
+@pytest.fixture
+def peer(make_peer):
+    return make_peer().established()
 
 
 def test_icm_10_segments_shrink_when_large_ones_vanish(peer):
