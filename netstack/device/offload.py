@@ -283,7 +283,8 @@ def coalesce(frames: list[Frame], medium: Medium) -> list[Frame]:
     B is merged to A only if nothing that a connection could notice is lost: no IP options or
     fragments; equal link header, DSCP and ECN, TTL, DF, four-tuple, acknowledgment, window and
     options; B starts where A ends; all pieces but the last of one length; flags within ACK and
-    PSH, FIN on B only; 65,535 octets at most. A shorter piece, PSH or FIN ends a run. Checksums
+    PSH, FIN on B only; 65,535 octets at most. A shorter piece or FIN ends a run; PSH does not,
+    since what it asks for (RFC 9293 3.9.1.2) happens at the end of the burst anyway. Checksums
     of what is merged were verified: such frames are VALID. A bad one passes alone and as it is,
     so that the layer that owns it drops and counts it. The order within a flow is kept.
     """
@@ -310,7 +311,7 @@ def coalesce(frames: list[Frame], medium: Medium) -> list[Frame]:
         run = open_runs.get(flow)
         if run is not None:
             if _extend(run, frame, view, start, layout.size, fields):
-                if run.flags != _ACK or len(run.pieces) == MAX_RECEIVED_BUFFERS:
+                if run.flags & ~_PSH != _ACK or len(run.pieces) == MAX_RECEIVED_BUFFERS:
                     del open_runs[flow]
                 continue
             del open_runs[flow]
@@ -360,7 +361,7 @@ def _begin(
     prefix, total, identification, fragment, checksum, flow, seq, ack, flags, window, tail = fields
     length = link + total - head
     end = start + link + total
-    if flags != _ACK or length <= 0 or end > len(view):
+    if flags & ~_PSH != _ACK or length <= 0 or end > len(view):
         return None
     if prefix[-2] != 0x45 or (link and prefix[12:14] != b"\x08\x00"):
         return None
@@ -420,7 +421,7 @@ def _extend(
     run.pieces.append(view[start + head : end])
     run.next_seq = seq + length & 0xFFFFFFFF
     run.total += length
-    # Whatever else than a plain ACK is noted here ends the run; a short piece counts as PSH does.
+    # Whatever else than ACK and PSH is noted here ends the run, and so does a short piece.
     run.flags |= flags if length == run.size else flags | _CLOSED
     return True
 

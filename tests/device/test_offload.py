@@ -222,7 +222,7 @@ def test_segment_that_differs_is_not_merged(frames, second):
 
 
 @pytest.mark.parametrize(
-    "first", [{"flags": ACK | PSH}, {"flags": ACK | FIN}, {"flags": ACK | CWR}, {"data": b""}]
+    "first", [{"flags": ACK | FIN}, {"flags": ACK | CWR}, {"data": b""}]
 )
 def test_nothing_is_merged_to_a_first_segment_with(frames, first):
     assert len(merge(frames, {"seq": 1000 + len(first.get("data", b"a" * 100))}, first)) == 2
@@ -234,9 +234,20 @@ def test_timestamps_that_differ_are_not_merged(frames):
     assert len(merge(frames, first, first)) == 1
 
 
-@pytest.mark.parametrize("closing", [{"data": b"b" * 99}, {"flags": ACK | PSH}])
-def test_short_piece_or_psh_ends_the_run(frames, closing):
-    b = {"data": b"b" * 100, "seq": 1100} | closing
+def test_psh_does_not_end_the_run_and_stays(frames):
+    for pushed in range(3):
+        given = [
+            frames.arriving(b"a" * 100, seq=1000 + at * 100, flags=ACK | PSH * (at == pushed))
+            for at in range(3)
+        ]
+        (frame,) = coalesce(given, Medium.ETHERNET)
+        assert frame.segments == 3
+        assert frame.octets()[47] == ACK | PSH
+
+
+@pytest.mark.parametrize("psh", [0, PSH])
+def test_short_piece_ends_the_run(frames, psh):
+    b = {"data": b"b" * 99, "seq": 1100, "flags": ACK | psh}
     given = [
         frames.arriving(b"a" * 100, seq=1000),
         frames.arriving(**b),
