@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.errors import DeviceError
 from netstack.core.trace import FrameReceived
+from netstack.device.acks import leave_out_superseded
 from netstack.device.offload import coalesce as merge
 from netstack.link.output import OutputQueue, header_octets, wire_octets
 
@@ -87,8 +88,11 @@ class Interface:
         if not self.up:
             context.drop("link.down", count)
             return
-        if coalesce and len(frames) > 1 and not self.device.capabilities.rx_checksum:
-            frames = merge(frames, self.device.capabilities.medium)
+        if coalesce and len(frames) > 1:
+            capabilities = self.device.capabilities
+            frames = leave_out_superseded(frames, capabilities.medium)
+            if not capabilities.rx_checksum:
+                frames = merge(frames, capabilities.medium)
         self._rest = iter(frames)
         self.receive_rest()
 

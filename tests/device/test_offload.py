@@ -221,9 +221,7 @@ def test_segment_that_differs_is_not_merged(frames, second):
     assert len(merge(frames, second)) == 2
 
 
-@pytest.mark.parametrize(
-    "first", [{"flags": ACK | FIN}, {"flags": ACK | CWR}, {"data": b""}]
-)
+@pytest.mark.parametrize("first", [{"flags": ACK | FIN}, {"flags": ACK | CWR}, {"data": b""}])
 def test_nothing_is_merged_to_a_first_segment_with(frames, first):
     assert len(merge(frames, {"seq": 1000 + len(first.get("data", b"a" * 100))}, first)) == 2
 
