@@ -24,6 +24,9 @@ HEADER_LENGTH = 20  # octets, without options
 MAX_OPTIONS = 40  # octets
 CHECKSUM_OFFSET = 16
 
+FAST_OPEN_LENGTHS = frozenset({0, *range(4, 17, 2)})
+"""Octets of a fast open cookie (RFC 7413 4.1.1), none for a request."""
+
 _HEADER = Struct("!HHIIHHHH")
 _TIMESTAMP = Struct("!II")
 
@@ -56,6 +59,7 @@ class TcpOption(IntEnum):
     SACK = 5
     TIMESTAMPS = 8
     USER_TIMEOUT = 28
+    FAST_OPEN = 34
 
 
 #  0                   1                   2                   3
@@ -136,6 +140,7 @@ class Segment:
     __slots__ = (
         "ack",
         "ecn",
+        "fast_open",
         "flags",
         "length",
         "mss",
@@ -169,6 +174,7 @@ class Segment:
         self.ts_val: int | None = None
         self.ts_ecr = 0
         self.user_timeout = 0.0  # seconds
+        self.fast_open: bytes | None = None  # a cookie; empty: the request for one
 
 
 _ALIGNED_TIMESTAMPS = b"\x01\x01\x08\x0a"
@@ -256,6 +262,8 @@ def _take_option(kind: int, value: bytes, segment: Segment) -> None:
     elif kind == TcpOption.USER_TIMEOUT and len(value) == 2:
         number = int.from_bytes(value, "big")
         segment.user_timeout = (number & 0x7FFF) * (60.0 if number & 0x8000 else 1.0)
+    elif kind == TcpOption.FAST_OPEN and len(value) in FAST_OPEN_LENGTHS:
+        segment.fast_open = value
     elif kind == TcpOption.SACK and len(value) % 8 == 0:
         segment.sack_blocks = tuple(
             _TIMESTAMP.unpack_from(value, at) for at in range(0, len(value), 8)
@@ -292,6 +300,17 @@ def build_user_timeout(seconds: float) -> bytes:
     if number > 0x7FFF:
         number = min(-(-number // 60), 0x7FFF) | 0x8000
     return bytes((TcpOption.USER_TIMEOUT, 4, number >> 8, number & 0xFF))
+
+
+def build_fast_open(cookie: bytes) -> bytes:
+    """Return a fast open option, padded in front; without a cookie it asks for one.
+
+    RFC 7413 4.1.1. Raises: ValueError for a cookie not of 4 to 16 octets, or of an odd number.
+    """
+    if len(cookie) not in FAST_OPEN_LENGTHS:
+        raise ValueError(f"a fast open cookie of {len(cookie)} octets")
+    padding = bytes((TcpOption.NOP,)) * (-(2 + len(cookie)) % 4)
+    return padding + bytes((TcpOption.FAST_OPEN, 2 + len(cookie))) + cookie
 
 
 def build_sack(blocks: Sequence[tuple[int, int]]) -> bytes:

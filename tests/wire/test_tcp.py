@@ -10,6 +10,7 @@ from netstack.core.checksum import pseudo_header_sum, sum_pieces
 from netstack.core.errors import ParseError
 from netstack.wire.tcp import (
     TcpHeader,
+    build_fast_open,
     build_syn_options,
     build_timestamps,
     pack_header,
@@ -235,3 +236,22 @@ def test_packing_in_place_gives_the_same_octets(header):
     )  # fmt: skip
     assert buffer[10:] == octets
     assert not any(buffer[:10])
+
+
+@pytest.mark.parametrize("length", range(40 - 20 - 4))
+def test_fast_open_cookies_have_4_to_16_octets_an_even_number(length):
+    cookie = bytes(range(1, length + 1))
+    option = bytes((34, 2 + length)) + cookie
+    option += bytes(-len(option) % 4)
+    header = TcpHeader(1, 2, 3, 4, 2, 5, options=option).build()
+    segment = parse_segment(header, 0, len(header))
+    good = length == 0 or (4 <= length <= 16 and length % 2 == 0)
+    assert segment.fast_open == (cookie if good else None)
+    if not good:
+        with pytest.raises(ValueError, match="cookie"):
+            build_fast_open(cookie)
+        return
+    built = build_fast_open(cookie)
+    assert len(built) % 4 == 0
+    header = TcpHeader(1, 2, 3, 4, 2, 5, options=built).build()
+    assert parse_segment(header, 0, len(header)).fast_open == cookie
