@@ -264,15 +264,23 @@ class Stack:
         return self.events.next_event()
 
     def connect(
-        self, remote: tuple[str, int], now: float, *, local: tuple[str, int] | None = None
+        self,
+        remote: tuple[str, int],
+        now: float,
+        *,
+        local: tuple[str, int] | None = None,
+        fast: bool = False,
     ) -> Connection:
         """Open a TCP connection; ``Connected`` or ``Closed`` tells how it went.
+
+        ``fast``: if ``remote``'s cookie is known, the SYN waits for the first ``send`` and takes
+        its data along (RFC 7413; ``Connection.opens_early``); else it asks for one.
 
         Raises: ValueError for text that is no address, Unreachable without a route.
         """
         self.enter(now)
         source = self._local(local) if local is not None else (None, 0)
-        return self.tcp.connect((parse_address(remote[0]), remote[1]), source)
+        return self.tcp.connect((parse_address(remote[0]), remote[1]), source, fast=fast)
 
     def listen(self, local: tuple[str, int], *, backlog: int = 128) -> Listener:
         """Take TCP connections at ``local``; an empty address means every one.

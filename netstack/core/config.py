@@ -82,6 +82,7 @@ class TcpConfig:
     initial_window: int = 10  # segments, RFC 6928
     max_syn_received: int = 1024  # per listener, besides its backlog
     syn_cookies: bool = True  # beyond max_syn_received, RFC 4987 3.6; off: such SYNs are dropped
+    fast_open: int = 0  # per listener, data taken from SYNs at a time; RFC 7413 5.1; 0: never
     max_time_wait: int = 65_536  # per host
     max_orphans: int = 8_192  # per host: closed by the application, not yet by the peer
     orphan_timeout: float = 100.0  # without progress: RFC 9293 3.8.3's least R2

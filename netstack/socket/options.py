@@ -38,6 +38,8 @@ TCP_KEEPIDLE = getattr(std, "TCP_KEEPIDLE", 4)
 TCP_KEEPINTVL = getattr(std, "TCP_KEEPINTVL", 5)
 TCP_KEEPCNT = getattr(std, "TCP_KEEPCNT", 6)
 TCP_USER_TIMEOUT = getattr(std, "TCP_USER_TIMEOUT", 18)
+TCP_FASTOPEN = getattr(std, "TCP_FASTOPEN", 23)
+TCP_FASTOPEN_CONNECT = getattr(std, "TCP_FASTOPEN_CONNECT", 30)
 TCP_INFO = getattr(std, "TCP_INFO", 11)
 TCP_CONGESTION = getattr(std, "TCP_CONGESTION", 13)
 IP_TOS = getattr(std, "IP_TOS", 1)
@@ -67,6 +69,20 @@ def _positive(value: Any) -> int:
     if number < 1:
         raise os_error(errno.EINVAL)
     return number
+
+
+def _count(value: Any) -> int:
+    number = _integer(value)
+    if number < 0:
+        raise os_error(errno.EINVAL)
+    return number
+
+
+def _switch(value: Any) -> bool:
+    number = _integer(value)
+    if number not in (0, 1):
+        raise os_error(errno.EINVAL)
+    return bool(number)
 
 
 def _ttl(value: Any) -> int | None:
@@ -149,6 +165,8 @@ STREAM: dict[tuple[int, int], Option] = {
     (IPPROTO_TCP, TCP_KEEPIDLE): Option("keepalive_idle", None, _positive, int),
     (IPPROTO_TCP, TCP_KEEPINTVL): Option("keepalive_interval", None, _positive, int),
     (IPPROTO_TCP, TCP_KEEPCNT): Option("keepalive_probes", None, _positive, int),
+    (IPPROTO_TCP, TCP_FASTOPEN): Option("fast_open", None, _count, int),
+    (IPPROTO_TCP, TCP_FASTOPEN_CONNECT): Option("fast_open_connect", False, _switch, int),
     (IPPROTO_TCP, TCP_CONGESTION): Option("congestion", None, _congestion, _pack_congestion),
     (IPPROTO_TCP, TCP_USER_TIMEOUT): Option(
         "user_timeout", None, _user_timeout, lambda seconds: round((seconds or 0) * 1000)

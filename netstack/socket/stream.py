@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Plain numbers: every call tests them, and arithmetic with flags of an enum is 20 times slower.
 MSG_DONTWAIT = int(getattr(std, "MSG_DONTWAIT", 0x40))
+MSG_FASTOPEN = int(getattr(std, "MSG_FASTOPEN", 0x20000000))
 MSG_NOSIGNAL = int(getattr(std, "MSG_NOSIGNAL", 0x4000))
 MSG_OOB = int(std.MSG_OOB)
 MSG_PEEK = int(std.MSG_PEEK)
@@ -43,7 +44,7 @@ MSG_WAITALL = int(getattr(std, "MSG_WAITALL", 0x100))
 RECEIVE_FLAGS = MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL
 SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_OOB
 _OF_THE_SOCKET = frozenset(
-    {"reuse_address", "reuse_port", "oob_inline"}
+    {"reuse_address", "reuse_port", "oob_inline", "fast_open", "fast_open_connect"}
 )  # options that no connection knows
 
 
@@ -114,6 +115,8 @@ class StreamSocket(SocketBase):
         local = ("" if host == ANY else host, port)
         stack = self._system.stack
         self._listener = self._call(lambda _now: stack.listen(local, backlog=backlog))
+        if "fast_open" in self._options:
+            self._listener.set_fast_open(self._options["fast_open"])
 
     def accept(self) -> tuple[StreamSocket, Address]:
         """Wait for a connection; return its socket and the peer's address.
@@ -142,15 +145,21 @@ class StreamSocket(SocketBase):
     def connect(self, address: Address) -> None:
         """Open a connection to ``address``; its host may be a name.
 
+        With TCP_FASTOPEN_CONNECT and a cookie of that server it is done at once; the first
+        ``send`` sets out, and takes its data along (RFC 7413).
+
         Raises: what became of it; without blocking EINPROGRESS, then EALREADY until it is done.
         """
         self._check_open()
-        if self._listener is not None or (self._connection is not None and not self._connecting):
+        connection = self._connection
+        held = connection is not None and connection.opens_early
+        if self._listener is not None or (connection and (held or not self._connecting)):
             raise os_error(errno.EISCONN)
-        begun = self._connection is None
+        begun = connection is None
         if begun:
-            remote = self._resolve(address, call="connect")
-            self._call(partial(self._open, remote))
+            self._begin(address, fast=bool(self._options.get("fast_open_connect")))
+            if self._held is not None:
+                return
         try:
             self._wait(self._connection, self._opened, "connect", self._timeout)
         except BlockingIOError:
@@ -167,14 +176,24 @@ class StreamSocket(SocketBase):
             return error.errno or errno.EIO
         return 0
 
-    def _open(self, remote: Address, now: float) -> None:
+    def _begin(self, address: Address, *, fast: bool) -> None:
+        remote = self._resolve(address, call="connect")
+        self._call(partial(self._open, remote, fast))
+
+    @property
+    def _held(self) -> Connection | None:
+        """The connection, if its SYN waits for data (RFC 7413)."""
+        connection = self._connection if self._connecting else None
+        return connection if connection is not None and connection.opens_early else None
+
+    def _open(self, remote: Address, fast: bool, now: float) -> None:
         host, port = self._bound or (ANY, 0)
         stack = self._system.stack
         if remote[0] == ANY:  # Linux: connecting to nowhere is connecting to oneself
             remote = ("127.0.0.1", remote[1])
         local = (host if host != ANY else "", port) if self._bound else None
         try:
-            self._connection = stack.connect(remote, now, local=local)
+            self._connection = stack.connect(remote, now, local=local, fast=fast)
         except ValueError:
             raise os_error(errno.ECONNREFUSED) from None  # port 0
         self._connecting = True
@@ -271,9 +290,13 @@ class StreamSocket(SocketBase):
 
         Raises: EPIPE once the sending side is closed.
         """
+        if flags & MSG_FASTOPEN:
+            self._refuse_fast_open()
         connection = self._connected(errno.EPIPE)
         if flags & ~SEND_FLAGS:
             raise os_error(errno.EOPNOTSUPP)
+        if self._held is not None:
+            return self._send_first(data, flags)
 
         put = connection.send_urgent if flags & MSG_OOB else connection.send
 
@@ -290,6 +313,8 @@ class StreamSocket(SocketBase):
         if flags & ~SEND_FLAGS:
             raise os_error(errno.EOPNOTSUPP)
         rest: Any = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        if self._held is not None:
+            rest = memoryview(rest)[self._send_first(rest, flags) :]
         full = False
 
         put = connection.send_urgent if flags & MSG_OOB else connection.send
@@ -309,8 +334,47 @@ class StreamSocket(SocketBase):
         self._wait(connection, push, "sendall", self._timeout)
 
     def sendto(self, data: Buffer, *args: Any) -> int:
-        """As ``send``: a stream's peer is known. (``sendto(data[, flags], address)``)."""
-        return self.send(data, args[0] if len(args) > 1 else 0)
+        """As ``send``: a stream's peer is known. (``sendto(data[, flags], address)``).
+
+        With MSG_FASTOPEN it isn't yet: connect to ``address``, the data in the SYN if the
+        server's cookie is known (RFC 7413), else after the handshake.
+
+        Raises: also what ``connect`` does; EINPROGRESS without blocking and without a cookie:
+        nothing was sent.
+        """
+        flags = args[0] if len(args) > 1 else 0
+        if not flags & MSG_FASTOPEN:
+            return self.send(data, flags)
+        self._check_open()
+        if self._connection is not None or self._listener is not None:
+            self._refuse_fast_open()
+        flags &= ~MSG_FASTOPEN
+        if flags & ~SEND_FLAGS:
+            raise os_error(errno.EOPNOTSUPP)
+        self._begin(args[-1], fast=True)
+        if self._held is not None:
+            return self._send_first(data, flags)
+        if flags & MSG_DONTWAIT or self._timeout == 0:
+            raise os_error(errno.EINPROGRESS)
+        self._wait(self._connection, self._opened, "sendto", self._timeout)
+        return self.send(data, flags)
+
+    def _refuse_fast_open(self) -> None:
+        """MSG_FASTOPEN where it is too late, or there is no address."""
+        if self._connection is None and self._listener is None:
+            raise os_error(errno.EINVAL)
+        held = self._held is not None
+        raise os_error(errno.EALREADY if self._connecting and not held else errno.EISCONN)
+
+    def _send_first(self, data: Buffer, flags: int) -> int:
+        """Send what the SYN waits for, and unless told otherwise wait for the answer."""
+        connection = self._connection
+        assert connection is not None  # the caller has seen it
+        put = connection.send_urgent if flags & MSG_OOB else connection.send
+        taken = self._call(partial(put, data))
+        if not flags & MSG_DONTWAIT and self._timeout != 0:
+            self._wait(connection, self._opened, "send", self._timeout)
+        return taken
 
     # -- closing ------------------------------------------------------------------------------
 
@@ -399,6 +463,20 @@ class StreamSocket(SocketBase):
             raise os_error(errno.ENOTCONN)
         return connection.remote
 
+    def setsockopt(self, level: int, optname: int, value: int | bytes | str) -> None:
+        """Set an option.
+
+        Raises: ENOPROTOOPT, EINVAL; also where it is too late for fast open.
+        """
+        self._check_open()
+        late = self._connection is not None
+        if level == so.IPPROTO_TCP and (
+            (optname == so.TCP_FASTOPEN and late)
+            or (optname == so.TCP_FASTOPEN_CONNECT and (late or self._listener is not None))
+        ):
+            raise os_error(errno.EINVAL)
+        super().setsockopt(level, optname, value)
+
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:
         """Return an option's value; TCP_INFO is Linux's ``struct tcp_info``."""
         if (level, optname) == (so.IPPROTO_TCP, so.TCP_INFO):
@@ -423,6 +501,8 @@ class StreamSocket(SocketBase):
         return self._listener is not None
 
     def _apply(self, name: str, value: Any) -> None:
+        if name == "fast_open" and self._listener is not None:
+            self._listener.set_fast_open(value)
         if self._connection is not None and name not in _OF_THE_SOCKET:
             self._connection.set_option(name, value)
 

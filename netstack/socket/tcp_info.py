@@ -37,7 +37,7 @@ STATES = {
     "TIME-WAIT": 6, "CLOSED": 7, "CLOSE-WAIT": 8, "LAST-ACK": 9, "LISTEN": 10, "CLOSING": 11,
 }  # fmt: skip
 PHASES = {"OPEN": 0, "DISORDER": 1, "RECOVERY": 3, "LOSS": 4}  # enum tcp_ca_state
-_TIMESTAMPS, _SACK, _WSCALE, _ECN = 1, 2, 4, 8  # TCPI_OPT_*
+_TIMESTAMPS, _SACK, _WSCALE, _ECN, _SYN_DATA = 1, 2, 4, 8, 32  # TCPI_OPT_*
 _UNSET_SSTHRESH = 1 << 30  # octets, in the stack
 _INFINITE_SSTHRESH = 0x7FFFFFFF
 _U32 = 0xFFFFFFFF
@@ -46,6 +46,7 @@ _U32 = 0xFFFFFFFF
 def pack(info: ConnectionInfo) -> bytes:
     """Return ``info`` as getsockopt(TCP_INFO) tells it."""
     options = _TIMESTAMPS * info.timestamps | _SACK * info.sack | _ECN * info.ecn
+    options |= _SYN_DATA * info.fast_open
     if info.send_scale or info.receive_scale:
         options |= _WSCALE
     mss = max(info.mss, 1)
@@ -55,7 +56,7 @@ def pack(info: ConnectionInfo) -> bytes:
     return LAYOUT.pack(
         STATES[info.state], PHASES[info.phase], min(info.unanswered, 255),
         min(info.probes, 255), min(info.backoff, 255), options,
-        info.send_scale | info.receive_scale << 4, 0,
+        info.send_scale | info.receive_scale << 4, info.fast_open_failure << 1,
         _micro(info.rto), 0, info.mss, info.receive_mss,
         info.unacked, info.sacked, info.lost, info.retransmitting, 0,
         min(int(info.idle * 1000), _U32), 0, 0, 0,

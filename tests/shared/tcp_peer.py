@@ -23,6 +23,7 @@ from netstack.core.seqnum import MASK
 from netstack.device.base import Capabilities, Device, Frame, Medium
 from netstack.device.offload import wire_octets
 from netstack.stack import Stack
+from netstack.transport.tcp.fast_open import Cookies
 from netstack.transport.tcp.isn import IsnGenerator
 from netstack.wire.icmpv4 import ICMPv4Header
 from netstack.wire.ipv4 import IPv4Header
@@ -63,6 +64,17 @@ class FixedIsn(IsnGenerator):
         return self.iss
 
 
+class FixedCookies(Cookies):
+    """Gives every client the same fast open cookie; yesterday's has its octets reversed."""
+
+    def __init__(self, cookie: bytes) -> None:
+        super().__init__(Rng(0))
+        self.cookie = cookie
+
+    def make(self, client: bytes, server: bytes, now: float, age: int = 0) -> bytes:
+        return self.cookie[::-1] if age else self.cookie
+
+
 class Seen(NamedTuple):
     """A segment that the stack sent; numbers relative to both sides' SYN."""
 
@@ -87,7 +99,7 @@ class Peer:
 
     def __init__(
         self, *, seed: int = 1, irs: int = 5_000, timestamps: bool = False, mtu: int = 1500,
-        gso_max_size: int | None = None, iss: int | None = None, **tcp: Any,
+        gso_max_size: int | None = None, iss: int | None = None, cookie: str = "", **tcp: Any,
     ) -> None:  # fmt: skip
         tcp.setdefault("timestamps", timestamps)
         self.config = TcpConfig(**tcp)
@@ -97,6 +109,8 @@ class Peer:
             self.stack.tcp.isn = FixedIsn(Rng(seed, "isn"), iss)
         if gso_max_size is None:
             gso_max_size = 65_535 if self.config.super_segments else 0
+        if cookie:
+            self.stack.tcp.fast_open_cookies = FixedCookies(bytes.fromhex(cookie))
         self.device = WireDevice(mtu, gso_max_size)
         self.stack.attach(self.device, "10.0.0.1/24")
         self.now = 0.0

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from tcp_options import build_options, compare_options, format_options, read_options, split_options
-from tcp_peer import Peer, flag_bits, flag_letters
+from tcp_peer import OURS, THEIRS, Peer, flag_bits, flag_letters
 
 from netstack.core.errors import NetstackError
 from netstack.core.seqnum import MASK, diff
@@ -338,7 +338,7 @@ class Run:
             _same_or_range("win", fields["win"], window)
         if fields["text"] is not None:
             _same("data", fields["text"].encode(), data)
-        elif data != self.stream[seq - 1 : seq - 1 + len(data)]:
+        elif data != self.stream[(first := seq - (not header.flags & 2)) : first + len(data)]:
             raise Mismatch(f"data: {seq}:{seq + len(data)} is not what the application sent")
         if fields["options"] is not None:
             compare_options(
@@ -384,9 +384,17 @@ class Run:
         self.peer.stack_port = port
         self.peer.listen(*backlog)
 
-    def _do_connect(self) -> None:
+    def _do_cookie(self, arguments: str) -> None:
+        """The peer's cookie and MSS are known from before."""
+        cookie, mss = arguments.split()
+        servers = self.peer.stack.tcp.servers
+        servers.keep(THEIRS.packed + OURS.packed, bytes.fromhex(cookie), int(mss))
+
+    def _do_connect(self, how: str = "") -> None:
         peer = self.peer
-        peer.connection = peer.stack.connect(("10.0.0.2", peer.port), peer.now)
+        fast = how == "fast"
+        self.stream.clear()
+        peer.connection = peer.stack.connect(("10.0.0.2", peer.port), peer.now, fast=fast)
         peer.stack_port = peer.connection.local[1]
 
     def _do_accept(self) -> str:

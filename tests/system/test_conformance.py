@@ -10,6 +10,7 @@ import pytest
 from netstack.api import run
 from netstack.stack import Stack
 
+TCP_FASTOPEN_CONNECT = 30  # the standard library has no name for it
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -276,3 +277,33 @@ def test_datagram_errors(udp):
     b.close()
     a.send(b"x")
     assert code_of(a.recv, 1) == errno.ECONNREFUSED
+
+
+def test_fast_open_options(tcp, listener, joined):
+    listener.setsockopt(std.IPPROTO_TCP, std.TCP_FASTOPEN, 7)
+    assert listener.getsockopt(std.IPPROTO_TCP, std.TCP_FASTOPEN) == 7
+    assert tcp().getsockopt(std.IPPROTO_TCP, std.TCP_FASTOPEN) == 0
+    assert tcp().getsockopt(std.IPPROTO_TCP, TCP_FASTOPEN_CONNECT) == 0
+    for sock, name, value in (
+        (listener, std.TCP_FASTOPEN, -1),
+        (listener, TCP_FASTOPEN_CONNECT, 1),
+        (joined.client, std.TCP_FASTOPEN, 1),
+        (joined.client, TCP_FASTOPEN_CONNECT, 1),
+        (tcp(), TCP_FASTOPEN_CONNECT, 2),
+    ):
+        assert code_of(sock.setsockopt, std.IPPROTO_TCP, name, value) == errno.EINVAL
+    address = listener.getsockname()
+    code = code_of(joined.client.sendto, b"x", std.MSG_FASTOPEN, address)
+    assert code == errno.EISCONN
+
+
+def test_fast_open_without_a_cookie_is_an_ordinary_open(tcp, listener):
+    first, second = tcp(), tcp()
+    assert first.sendto(b"one", std.MSG_FASTOPEN, listener.getsockname()) == 3
+    second.setsockopt(std.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
+    second.connect(listener.getsockname())
+    second.sendall(b"two")
+    for wanted in (b"one", b"two"):
+        server, _ = listener.accept()
+        with server:
+            assert server.recv(10) == wanted

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import Refused, Reset
 from netstack.core.seqnum import MASK, diff, unwrap
 from netstack.core.trace import Reason
-from netstack.transport.tcp import ecn, output, urgent, user_timeout
+from netstack.transport.tcp import ecn, fast_open, output, urgent, user_timeout
 from netstack.transport.tcp.autotuning import grow_send_buffer
 from netstack.transport.tcp.connection import PAWS_IDLE
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE
@@ -98,6 +98,7 @@ def _receive_in_syn_sent(connection: Connection, segment: Segment, now: float) -
         connection.set_state(State.SYN_RECEIVED)
         resend_syn(connection)
         return
+    fast_open.take_syn_ack(connection, segment, ack)
     sender.on_ack(ack, now, _handshake_rtt(connection, segment, now))
     sender.snd_wl1, sender.snd_wl2 = unwrap(segment.seq, connection.receiver.rcv_nxt), ack
     sender.on_window(segment.window, grew=False)
@@ -156,8 +157,8 @@ def take_syn(connection: Connection, segment: Segment, now: float) -> None:
 def resend_syn(connection: Connection) -> None:
     """Let SYN or SYN,ACK leave again."""
     sender = connection.sender
-    for sent in sender.queue:
-        sender.queue.mark_lost(sent)
+    if sender.queue:
+        sender.queue.mark_lost(sender.queue[0])  # data that left with it waits for the answer
     connection.tcp.mark_dirty(connection)
 
 
@@ -277,11 +278,12 @@ def _check_rst(connection: Connection, seq: int, now: float) -> None:
         return
     state = connection.state
     context.count("tcp.resets_received")
-    if state is State.SYN_RECEIVED:
+    if state is State.SYN_RECEIVED and not fast_open.is_early(connection):
         connection.finish(Refused(f"{connection.remote_address} refused the connection"))
     elif state in (State.CLOSING, State.LAST_ACK):
         connection.finish(None)
     else:
+        fast_open.on_reset(connection)
         connection.finish(Reset(f"{connection.remote_address} reset the connection"))
 
 
@@ -362,7 +364,8 @@ def _check_ack_of_syn(
         connection.tcp.reply_reset(connection, segment)
         return False
     listener = connection.listener
-    if listener is not None and not listener.has_room():
+    early = fast_open.is_early(connection)
+    if listener is not None and not early and not listener.has_room():
         # As Linux does: the ACK is forgotten, the SYN,ACK goes again, the peer's data too.
         connection.tcp.context.drop("tcp.accept_queue_full", segment.segments)
         return False
@@ -371,7 +374,7 @@ def _check_ack_of_syn(
     sender.on_window(segment.window << sender.shift, grew=False)
     connection.establish()
     connection.tcp.mark_dirty(connection)
-    return True
+    return _after_our_fin(connection)
 
 
 def _timestamp_rtt(connection: Connection, segment: Segment, now: float) -> float | None:

@@ -22,7 +22,7 @@ from netstack.transport.events import (
     SoftError,
     Writable,
 )
-from netstack.transport.tcp import options, output, timeouts, urgent
+from netstack.transport.tcp import fast_open, options, output, timeouts, urgent
 from netstack.transport.tcp.autotuning import receive_sizes
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.info import ConnectionInfo, describe
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from netstack.core.address import IPAddress
     from netstack.internet.path import Path
     from netstack.transport.tcp.ecn import Ecn
+    from netstack.transport.tcp.fast_open import FastOpen
     from netstack.transport.tcp.listener import Listener
     from netstack.transport.tcp.pmtud import PathSearch
     from netstack.transport.tcp.protocol import Tcp
@@ -62,6 +63,7 @@ class Connection:
         "dirty",
         "ecn",
         "error",
+        "fast_open",
         "held",
         "idle_deadline",
         "keepalive",
@@ -151,6 +153,7 @@ class Connection:
         self.dirty = False
         self.cork_timer: Timer | None = None
         self.ecn: Ecn | None = None  # made when agreed on
+        self.fast_open: FastOpen | None = None  # made when asked for
         self._was_full = False
 
     # ---- what it looks like ----------------------------------------------------------------
@@ -191,9 +194,19 @@ class Connection:
 
         As in Linux: whoever waits for room is not woken for each segment acknowledged.
         """
-        if self.state in (State.ESTABLISHED, State.CLOSE_WAIT) and not self.sender.fin_queued:
+        open_ = self.state in (State.ESTABLISHED, State.CLOSE_WAIT)
+        if (open_ or self.opens_early) and not self.sender.fin_queued:
             return self.sender.room() >= max(self.sender.buffer_size // 3, 1)
         return self.state is not State.SYN_SENT and self.state is not State.SYN_RECEIVED
+
+    @property
+    def opens_early(self) -> bool:
+        """Whether data may be sent though the handshake isn't done (RFC 7413).
+
+        The SYN waits for it, or the peer's has come with a good cookie.
+        """
+        state = self.fast_open
+        return state is not None and (state.held or state.pending is not None)
 
     @property
     def sent(self) -> int:
@@ -244,6 +257,8 @@ class Connection:
             if self.sender.cork is not None:
                 timeouts.hold_cork(self)
             tcp.mark_dirty(self)
+        if self.fast_open is not None:
+            fast_open.begin(self)
         tcp.current = None
         return taken
 
@@ -291,7 +306,8 @@ class Connection:
             if tcp.context.trace is not None:
                 end = self.received - (buffer.length if receiver.buffer else 0)
                 self._trace_call("receive", end - len(data), end)
-            if not receiver.peer_closed and receiver.wants_window_update():
+            shaken = self.state is not State.SYN_RECEIVED  # before, no scaled window is told
+            if shaken and not receiver.peer_closed and receiver.wants_window_update():
                 self.set_ack(Reason.WINDOW_UPDATE)
             tcp.current = None
             return data
@@ -300,6 +316,8 @@ class Connection:
         if self.state is State.CLOSED:
             self._raise_error()
             return b""
+        if self.fast_open is not None:
+            fast_open.begin(self)  # who waits for the peer has nothing to say first
         return None
 
     def _raise_error(self) -> None:
@@ -417,7 +435,11 @@ class Connection:
         if self.sender.retransmitted_segments:
             self._after_lost_syn()
         self.restart_keepalive()
-        if self.listener is not None:
+        early = fast_open.is_early(self)  # it waits to be accepted, or was, already
+        fast_open.on_established(self)
+        if early:
+            self.on_room()
+        elif self.listener is not None:
             self.listener.on_established(self)
         elif not self.orphan:
             self.tcp.post(Connected(self))
@@ -453,6 +475,7 @@ class Connection:
         if self.state is not State.CLOSED:
             self.set_state(State.CLOSED)
         self.error = self.error or error
+        fast_open.on_gone(self, failed=error is not None)
         self.tcp.forget(self)
         self.sender.discard()
         self.receiver.out_of_order = None

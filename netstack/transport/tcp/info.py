@@ -54,6 +54,9 @@ class ConnectionInfo(NamedTuple):
     timestamps: bool = False
     sack: bool = False
     ecn: bool = False
+    fast_open: bool = False
+    """Data in a SYN was acknowledged, by this side or the other (RFC 7413)."""
+    fast_open_failure: int = 0
     send_scale: int = 0
     receive_scale: int = 0
     receive_mss: int = 0
@@ -89,6 +92,7 @@ def describe(connection: Connection) -> ConnectionInfo:
         reordering = max(reordering, -(-rack.reordering // max(sender.mss, 1)))
     now = connection.tcp.context.now
     first = sender.iss + 1
+    fast = connection.fast_open
     return ConnectionInfo(
         connection.local,
         connection.remote,
@@ -120,6 +124,8 @@ def describe(connection: Connection) -> ConnectionInfo:
         timestamps=connection.ts_on,
         sack=sender.sack_on,
         ecn=connection.ecn is not None,
+        fast_open=fast is not None and fast.done,
+        fast_open_failure=fast.failure if fast is not None else 0,
         send_scale=sender.shift,
         receive_scale=receiver.shift,
         receive_mss=receiver.mss,

@@ -13,6 +13,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from netstack.transport.events import Accepted, Closed
+from netstack.transport.tcp.fast_open import Pending
 
 if TYPE_CHECKING:
     from netstack.core.address import IPAddress
@@ -29,6 +30,7 @@ class Listener:
         "_queue",
         "address",
         "backlog",
+        "fast_open",
         "overflowed_at",
         "port",
         "tcp",
@@ -40,6 +42,8 @@ class Listener:
         self.port = port
         self.backlog = max(backlog, 1)
         self.overflowed_at = -math.inf  # when a SYN was last answered with a cookie
+        self.fast_open: Pending | None = None  # data in SYNs is taken (RFC 7413)
+        self.set_fast_open(tcp.config.fast_open)
         self._half_open: dict[bytes, Connection] = {}
         self._queue: deque[Connection] = deque()
 
@@ -57,6 +61,13 @@ class Listener:
     def waiting(self) -> int:
         """How many connections wait to be accepted."""
         return len(self._queue)
+
+    def set_fast_open(self, limit: int) -> None:
+        """Take data of up to ``limit`` SYNs whose handshake isn't done; 0: of none (RFC 7413)."""
+        if self.fast_open is not None:
+            self.fast_open.limit = limit
+        elif limit:
+            self.fast_open = Pending(limit)
 
     def accept(self) -> Connection | None:
         """Return the oldest connection that is waiting, or None."""
@@ -96,6 +107,10 @@ class Listener:
         self._half_open.pop(connection.key, None)
         self._queue.append(connection)
         self.tcp.post(Accepted(self, connection))
+
+    def on_fast_open(self, connection: Connection) -> None:
+        """The handshake isn't done, but may be taken for done (RFC 7413 4.2.2)."""
+        self.on_established(connection)
 
     def on_gone(self, connection: Connection) -> None:
         """The connection died before it was accepted."""

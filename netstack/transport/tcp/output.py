@@ -13,7 +13,7 @@ from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason, SegmentSent
 from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
-from netstack.transport.tcp import ecn, pmtud, user_timeout
+from netstack.transport.tcp import ecn, fast_open, pmtud, user_timeout
 from netstack.transport.tcp.state import State
 from netstack.transport.tcp.transmission import Transmission, needs_persist, next_range, probe
 from netstack.wire.tcp import (
@@ -109,6 +109,8 @@ def transmit_due(connection: Connection, now: float) -> bool:
     more = False
     if state <= State.SYN_RECEIVED:
         _transmit_syn(connection, now)
+        if fast_open.sends_early(connection):
+            more = _transmit_data(connection, now)
     elif state is not State.TIME_WAIT:
         more = _transmit_data(connection, now)
     if connection.receiver.ack_reason is not None and state >= State.SYN_RECEIVED:
@@ -120,6 +122,8 @@ def transmit_due(connection: Connection, now: float) -> bool:
 def _transmit_syn(connection: Connection, now: float) -> None:
     """Send SYN or SYN,ACK, the first time or again (RFC 9293 3.5)."""
     sender = connection.sender
+    if connection.fast_open is not None and connection.fast_open.held:
+        return
     passive = connection.state is State.SYN_RECEIVED
     if sender.snd_nxt == sender.iss:
         transmission = Transmission(
@@ -140,8 +144,16 @@ def _transmit_syn(connection: Connection, now: float) -> None:
     sack = sender.sack_on if passive else config.sack
     options = build_syn_options(advertised_mss(connection.path), scale, timestamps, sack=sack)
     options += user_timeout.offered(connection)
-    _send(connection, sender.iss, flags, options, [], 0, transmission.reason)
+    reason, pieces, octets = transmission.reason, list[memoryview](), 0
+    if connection.fast_open is not None and transmission.retransmitted is None:
+        options, pieces, octets = fast_open.dress_syn(connection, options)
+        reason = Reason.SYN_DATA if octets else reason
+    _send(connection, sender.iss, flags, options, pieces, octets, reason)
     sender.on_sent(transmission, now)
+    if octets:
+        sender.on_sent(Transmission(sender.snd_nxt, sender.snd_nxt + octets, reason), now)
+    if fast_open.is_early(connection):
+        connection.receiver.on_ack_sent()  # it acknowledged the data in the peer's SYN
 
 
 def _transmit_data(connection: Connection, now: float) -> bool:
@@ -329,7 +341,9 @@ def _send(
     key = connection.key
     ports = key[-2:] + key[-4:-2]
     partial = fold(path.pseudo_header_sum + PROTOCOL_TCP + header_length + length)
-    pointer = connection.urgent.pointer(connection, seq) if connection.urgent is not None else 0
+    pointer = 0
+    if connection.urgent is not None and not flags & SYN:
+        pointer = connection.urgent.pointer(connection, seq)
     if pointer:
         flags |= URG
     pack_header(header, HEADROOM, ports, seq & MASK, ack, flags, window, partial, options)

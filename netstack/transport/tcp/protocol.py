@@ -18,7 +18,7 @@ from netstack.core.trace import CongestionSample, Reason, SegmentReceived
 from netstack.device.base import Checksum
 from netstack.internet.errors import ErrorKind, NetworkError
 from netstack.transport.ports import EADDRINUSE, choose_port
-from netstack.transport.tcp import arrival, output, pmtud, syn_cookies
+from netstack.transport.tcp import arrival, fast_open, output, pmtud, syn_cookies
 from netstack.transport.tcp.bare import send_bare
 from netstack.transport.tcp.connection import Connection
 from netstack.transport.tcp.forwarder import Incoming
@@ -64,6 +64,8 @@ class Tcp:
         self.memory = Memory(context, self.config.memory_limit)
         self.isn = IsnGenerator(rng.child("isn"))
         self.cookies = syn_cookies.SynCookies(rng.child("cookies"))
+        self.fast_open_cookies = fast_open.Cookies(rng.child("fast open"))
+        self.servers = fast_open.Servers()
         self._port_rng = rng.child("ports")
         self.connections: dict[bytes, Connection] = {}
         self.listeners: dict[tuple[bytes, int], Listener] = {}
@@ -85,9 +87,15 @@ class Tcp:
     # ---- opens -----------------------------------------------------------------------------
 
     def connect(
-        self, remote: tuple[IPAddress, int], local: tuple[IPAddress | None, int]
+        self,
+        remote: tuple[IPAddress, int],
+        local: tuple[IPAddress | None, int],
+        *,
+        fast: bool = False,
     ) -> Connection:
         """Open actively (RFC 9293 3.10.1); port 0 lets one be chosen.
+
+        ``fast``: the SYN may wait for data to carry (RFC 7413).
 
         Raises: Unreachable without a route, for a group address (MUST-46), or when the local
         port is taken; ValueError for remote port 0.
@@ -114,6 +122,9 @@ class Tcp:
         connection.sender.last_progress = self.context.now
         self._add(connection)
         connection.set_state(State.SYN_SENT)
+        if fast:
+            fast_open.prepare(connection)
+            output.update_mss(connection)
         self.mark_dirty(connection)
         self.context.count("tcp.active_opens")
         self.current = None
@@ -329,6 +340,7 @@ class Tcp:
         if connection is not None:
             connection.listener = listener
             listener.on_syn(connection)
+            fast_open.receive_syn(listener, connection, segment)
 
     def open_passive(
         self, source: bytes, destination: bytes, key: bytes, segment: Segment,

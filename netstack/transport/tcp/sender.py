@@ -209,8 +209,8 @@ class Sender:
             self.queue.append(start, end, now, self.mss)
             self.snd_nxt = end
             self.snd_max = max(self.snd_max, end)
-            if (end - start) % self.mss:
-                self.small_end = end
+            if (end - start) % self.mss and start != self.iss:
+                self.small_end = end  # a SYN by itself is none of Nagle's segments
         else:
             self.queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
             if start == self.snd_una:
@@ -486,6 +486,14 @@ class Sender:
         for sent in self.queue:
             if min(sent.gso_size, sent.end - sent.start) > mss:
                 self.queue.mark_lost(sent)
+
+    def resend(self, reason: Reason) -> None:
+        """Mark all that is in flight lost, without congestion response."""
+        recovery = self.recovery if self.recovery is not None else self._make_recovery()
+        recovery.reason = reason
+        for sent in self.queue:
+            self.queue.mark_lost(sent)
+        self.small_end = self.snd_una  # Nagle doesn't wait for what went too early
 
     def on_mss(self, mss: int) -> None:
         """Use ``mss`` octets a wire segment from the next transmission on."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import TimedOut
 from netstack.core.timers import Timer
 from netstack.core.trace import Reason
-from netstack.transport.tcp import output, pmtud
+from netstack.transport.tcp import fast_open, output, pmtud
 from netstack.transport.tcp.state import LINGERING, State
 from netstack.transport.tcp.transmission import needs_persist
 
@@ -71,6 +71,7 @@ def _on_retransmission_timer(connection: Connection, now: float) -> None:
         return
     connection.tcp.context.count("tcp.retransmission_timer")
     sender.on_timeout(now)
+    fast_open.on_timeout(connection)
     if pmtud.on_timeout(connection):
         output.update_mss(connection)
     if sender.timeouts == connection.tcp.config.r1_retransmissions:
@@ -85,7 +86,8 @@ def _gives_up(connection: Connection, now: float) -> bool:
     """RFC 9293 3.8.3: R2 as a time without progress; for SYN at least three minutes."""
     config = connection.tcp.config
     sender = connection.sender
-    if connection.state is State.SYN_RECEIVED and connection.listener is not None:
+    passive = connection.listener is not None or fast_open.is_early(connection)
+    if connection.state is State.SYN_RECEIVED and passive:
         limit = config.syn_ack_timeout
     elif connection.state <= State.SYN_RECEIVED:
         limit = config.syn_timeout
