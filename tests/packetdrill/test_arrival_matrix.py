@@ -1,14 +1,24 @@
 """Every kind of segment in each of the 11 states, against a model of RFC 9293 3.10.7.
 
-Two tables: all 512 combinations of flags (the AE bit included), and the usual flags at, below and
-beyond the edges of the window with old, good and future acknowledgments. Timestamps, initial
-sequence numbers around 2**31 and 2**32 and the way of sending rotate through both.
+Four tables, each for every state and with super-segments on and off:
+
+- all 512 combinations of flags (the AE bit included), with and without timestamps: ``tcp_07``;
+- data, FIN, RST, SYN and bare segments, at, below and beyond the edges of the window, with old,
+  good and future acknowledgments, with and without timestamps: ``window_edges``;
+- the same where the timestamp is older than the last one, or missing: ``timestamps_that``;
+- initial sequence numbers of both sides next to 2**31 and 2**32 rotate through these three; the
+  soak has the product of all (``every_case_with_every_number``).
+
+Elsewhere, in transport/tcp: what follows on a segment, state by state (test_arrival.py,
+test_states.py), a window that is closed (test_data.py), urgent pointers (test_urgent.py), calls of
+the user in each state (test_calls.py), forged segments (test_attacks.py), ICMP errors
+(test_icmp.py); streams across 2**32 in wrap_sequence_numbers.script and grid/test_hostile.py.
 """
 
 from itertools import product
 
 import pytest
-from segment_oracle import Arrival, Block, judge
+from segment_oracle import SYNCHRONIZED, Arrival, Block, judge
 from tcp_peer import Peer, flag_letters
 
 STATES = (
@@ -20,17 +30,19 @@ NUMBERS = (
     (5_000, None), (0x7FFFFFFF, 0x7FFFFFFE), (0xFFFFFFFF, 0xFFFFFFFE), (0xFFFFFFFE, 0xFFFFFFFF),
     (0x80000000, 0xFFFFFFF0), (0xFFFFF000, 0x7FFFFFF0), (0, 0),
 )  # fmt: skip
+STAMPS = (1_000, 0, 0x80000000, 0x7FFFFFFF)  # of the peer's; one less is old
 WINDOW = 4_000
 MAX_WINDOW = 65_535  # what the peer offers
 
 
-def reach(state, index):
+def reach(state, index, *, timestamps):
     """Return a peer in ``state`` and the variables as they are known from the wire."""
     irs, iss = NUMBERS[index % len(NUMBERS)]
     peer = Peer(
-        irs=irs, iss=iss, timestamps=bool(index // 7 % 2), receive_buffer=WINDOW,
-        window_scaling=False, sack=bool(index // 14 % 2), super_segments=bool(index // 28 % 2),
+        irs=irs, iss=iss, timestamps=timestamps, receive_buffer=WINDOW, window_scaling=False,
+        sack=bool(index // len(NUMBERS) % 2),
     )  # fmt: skip
+    peer.ts_val = STAMPS[index % len(STAMPS)]
     if state == "closed":
         return peer, Block("CLOSED", 0, 0, MAX_WINDOW, 0, 0)
     getattr(peer, state)()
@@ -46,16 +58,19 @@ def reach(state, index):
     return peer, block
 
 
-def play(state, index, choose):
+def play(state, index, choose, timestamps):
     """Send one segment in ``state``; return what the model says and what happened, as text."""
-    peer, block = reach(state, index)
+    peer, block = reach(state, index, timestamps=timestamps)
     segment = choose(block)
     wanted = judge(block, segment)
     received = peer.connection.received if peer.connection else 0
     mask = 0xFFFFFFFF
+    if segment.stamp == "old":
+        peer.ts_val = (peer.ts_val - 1) & mask
     peer.inject(
-        segment.flags, seq=segment.seq & mask, ack=segment.ack & mask, data=b"!" * segment.length
-    )
+        segment.flags, seq=segment.seq & mask, ack=segment.ack & mask, data=b"!" * segment.length,
+        options=b"" if segment.stamp == "none" else None,
+    )  # fmt: skip
     peer.advance(peer.config.delayed_ack)
     got = []
     before_iss = peer.iss
@@ -88,19 +103,17 @@ def play(state, index, choose):
     return (final, expected, 0 if fresh else wanted.delivered), seen, (block, segment)
 
 
-def compare(state, cases):
+def compare(state, cases, timestamps):
     wrong = []
     for index, choose in cases:
-        wanted, seen, case = play(state, index, choose)
+        wanted, seen, case = play(state, index, choose, timestamps)
         if wanted != seen:
             wrong.append(f"{case[0]}\n  {case[1]}\n  model {wanted}\n  stack {seen}")
     assert not wrong, f"{len(wrong)} differ:\n" + "\n".join(wrong[:5])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("state", STATES)
-def test_tcp_07_every_combination_of_flags_in_every_state(state):
-    """TCP-07: never an exception, never an illegal transition, never a RST for a RST."""
+def flag_cases():
+    """Return a chooser of the segment for each combination of flags."""
 
     def chooser(bits):
         def choose(block):
@@ -110,7 +123,7 @@ def test_tcp_07_every_combination_of_flags_in_every_state(state):
 
         return choose
 
-    compare(state, [(bits, chooser(bits)) for bits in range(512)])
+    return [chooser(bits) for bits in range(512)]
 
 
 FLAGS = ("", "A", "UPA", "F", "FA", "S", "SA", "SF", "R", "RA", "CEA")
@@ -119,17 +132,50 @@ ACKS = (-MAX_WINDOW - 2, -1, 0, 1, 1 << 30)
 LENGTHS = (0, 3)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("flags", FLAGS)
-def test_window_edges_and_acknowledgments_in_every_state(state, flags):
+def edge_cases(flags, stamp="new"):
+    """Return choosers of segments around the edges of the window and of what is acknowledged."""
+
     def chooser(seq, ack, length):
         def choose(block):
-            return Arrival(flags, block.rcv_nxt + seq, block.snd_nxt + ack, length)
+            return Arrival(flags, block.rcv_nxt + seq, block.snd_nxt + ack, length, stamp)
 
         return choose
 
-    cases = [chooser(*case) for case in product(SEQS, ACKS, LENGTHS)]
-    if "A" not in flags:
-        cases = [chooser(seq, 0, length) for seq, length in product(SEQS, LENGTHS)]
-    compare(state, list(enumerate(cases, len(flags))))
+    acks = ACKS if "A" in flags else (0,)
+    return [chooser(*case) for case in product(SEQS, acks, LENGTHS)]
+
+
+in_every_state = pytest.mark.parametrize("state", STATES)
+with_and_without = pytest.mark.parametrize("timestamps", [False, True], ids=["bare", "timestamps"])
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("either_way")]
+
+
+@in_every_state
+@with_and_without
+def test_tcp_07_every_combination_of_flags_in_every_state(state, timestamps):
+    """TCP-07: never an exception, never an illegal transition, never a RST for a RST."""
+    compare(state, list(enumerate(flag_cases())), timestamps)
+
+
+@in_every_state
+@with_and_without
+def test_window_edges_and_acknowledgments_in_every_state(state, timestamps):
+    for start, flags in enumerate(FLAGS):
+        compare(state, list(enumerate(edge_cases(flags), start)), timestamps)
+
+
+@pytest.mark.parametrize("state", [state for state in STATES if state.upper() in SYNCHRONIZED])
+@pytest.mark.parametrize("stamp", ["old", "none"])
+def test_timestamps_that_are_old_or_missing_in_every_synchronized_state(state, stamp):
+    for start, flags in enumerate(each for each in FLAGS if "S" not in each):
+        compare(state, list(enumerate(edge_cases(flags, stamp), start)), timestamps=True)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@in_every_state
+@with_and_without
+def test_every_case_with_every_number(state, timestamps):
+    cases = [*flag_cases(), *(case for flags in FLAGS for case in edge_cases(flags))]
+    for index in range(2 * len(NUMBERS)):  # SACK on and off
+        compare(state, [(index, case) for case in cases], timestamps)

@@ -7,7 +7,9 @@ followed; so are these choices of the stack, which the RFC leaves open or which 
 - a segment without text exactly at the right edge of the window is acceptable, a RST is not;
 - in SYN-RECEIVED a SYN is challenged as in the synchronized states, the known one answered again;
 - TIME-WAIT ignores RST (RFC 1337) and reopens for a bare SYN with a later number (MAY-2); with
-  nothing left to protect it asks no more of an ACK, and judges a RST by its number alone.
+  nothing left to protect it asks no more of an ACK, and judges a RST by its number alone;
+- timestamps are judged before anything else of a segment that is no RST, as RFC 7323 5.3 asks;
+  what lacks one is dropped (3.2). A SYN's are not modelled: RFC 6191 looks at them first.
 """
 
 from __future__ import annotations
@@ -31,12 +33,16 @@ class Block(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """The segment; ``flags`` as letters."""
+    """The segment; ``flags`` as letters.
+
+    ``stamp`` only where both SYNs had timestamps: "new", "old" (before TS.Recent) or "none".
+    """
 
     flags: str
     seq: int
     ack: int
     length: int
+    stamp: str = "new"
 
 
 class Outcome(NamedTuple):
@@ -113,6 +119,8 @@ def _otherwise(block: Block, segment: Arrival) -> Outcome:
         flags = segment.flags
     if state == "TIME_WAIT" and "R" in flags:
         return answer if block.rcv_nxt < segment.seq < block.rcv_edge else Outcome(state)
+    if segment.stamp != "new" and "R" not in flags:  # RFC 7323 5.3 R1, 3.2
+        return answer if segment.stamp == "old" else Outcome(state)
     if not _acceptable(block, segment):
         return Outcome(state) if "R" in flags else answer
     if "R" in flags:

@@ -316,29 +316,3 @@ def test_future_timestamp_out_of_order_does_not_poison_paws(make_peer):
     peer.ts_val = 1_001
     peer.inject("PA", seq=1, ack=1, data=b"normal")
     assert peer.connection.receive(10, peer.now) == b"normal"
-
-
-# -- everything in every state -------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("irs", [5_000, 0x7FFFFFFF, 0xFFFFFFFF, 0xFFFFFFF0])
-@pytest.mark.parametrize(
-    "state",
-    ["listen", "syn_sent", "syn_received", *SYNCHRONIZED],
-)
-def test_no_flag_combination_breaks_a_state(make_peer, state, irs):
-    """TCP-07: all combinations, in and around the window; never a RST for a RST, no exception."""
-    for bits in range(256):
-        flags = "".join(name for name, bit in zip("FSRPAUEC", _BITS, strict=True) if bits & bit)
-        peer = make_peer(irs=irs)
-        getattr(peer, state)()
-        base = rcv_nxt(peer) if peer.connection else 0
-        ours = snd_nxt(peer) if peer.connection else 0
-        seq = (base + (bits * 7) % 5 - 2) & 0xFFFFFFFF
-        peer.inject(flags, seq=seq, ack=ours if bits & 1 else ours - 1, data=b"!" * (bits % 3))
-        if "R" in flags:
-            assert not any("R" in seen.flags for seen in peer.segments())
-        assert peer.counter("stack.internal_error") == 0
-
-
-_BITS = (1, 2, 4, 8, 16, 32, 64, 128)
