@@ -25,26 +25,6 @@ def lt(a: int, b: int) -> bool:
     return (a - b) & MASK >= _HALF
 
 
-def le(a: int, b: int) -> bool:
-    """Return whether ``a`` comes before ``b`` or equals it."""
-    return (b - a) & MASK < _HALF
-
-
-def gt(a: int, b: int) -> bool:
-    """Return whether ``a`` comes after ``b``."""
-    return (b - a) & MASK >= _HALF
-
-
-def ge(a: int, b: int) -> bool:
-    """Return whether ``a`` comes after ``b`` or equals it."""
-    return (a - b) & MASK < _HALF
-
-
-def in_window(seq: int, start: int, size: int) -> bool:
-    """Return whether ``start <= seq < start + size``."""
-    return (seq - start) & MASK < size
-
-
 def unwrap(seq: int, near: int) -> int:
     """Return the unbounded number closest to ``near`` whose low 32 bits are ``seq``.
 
