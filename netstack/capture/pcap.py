@@ -10,12 +10,11 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from netstack.capture.packet import Packet
-from netstack.capture.stream import RecordOutput
+from netstack.capture.stream import Closing, RecordOutput
 from netstack.core.errors import LocalProtocolError, ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from typing_extensions import Buffer
 
@@ -94,7 +93,7 @@ def read_records(source: RecordInput, header: PcapHeader) -> Iterator[Packet]:
         yield Packet(time_ns, memoryview(data), length, linktype=header.linktype)
 
 
-class PcapWriter:
+class PcapWriter(Closing):
     """Writes a pcap file of one link type; context manager.
 
     Each packet is with the operating system when ``write`` returns: the file is valid to its
@@ -135,14 +134,3 @@ class PcapWriter:
     def close(self) -> None:
         """Close a file that was opened here; idempotent."""
         self._output.close()
-
-    def __enter__(self) -> PcapWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -17,12 +17,11 @@ from netstack.capture.pcapng import (
     CaptureInterface,
     OptionCode,
 )
-from netstack.capture.stream import RecordOutput
+from netstack.capture.stream import Closing, RecordOutput
 from netstack.core.errors import LocalProtocolError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from types import TracebackType
 
     from typing_extensions import Buffer
 
@@ -50,7 +49,7 @@ def _block(kind: int, body: bytes) -> bytes:
     return _LENGTHS.pack(kind, length) + body + _LENGTH.pack(length)
 
 
-class PcapngWriter:
+class PcapngWriter(Closing):
     """Writes a pcapng file; interfaces may be added at any time; context manager.
 
     Each packet is with the operating system when ``write`` returns: the file is valid to its
@@ -120,17 +119,6 @@ class PcapngWriter:
     def close(self) -> None:
         """Close a file that was opened here; idempotent."""
         self._output.close()
-
-    def __enter__(self) -> PcapngWriter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _text(text: str) -> bytes:

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 from netstack.capture import pcap
 from netstack.capture.pcapng import BlockReader, CaptureInterface
-from netstack.capture.stream import RecordInput
+from netstack.capture.stream import Closing, RecordInput
 from netstack.core.errors import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from netstack.capture.packet import Packet
     from netstack.capture.stream import Source
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 _SECTION_HEADER = b"\x0a\x0d\x0d\x0a"
 
 
-class CaptureReader:
+class CaptureReader(Closing):
     """An open capture: an iterator of its packets; context manager.
 
     A packet is held only while the caller holds it, so files may be larger than memory, and
@@ -69,17 +68,6 @@ class CaptureReader:
     def close(self) -> None:
         """Close a file that was opened here; idempotent."""
         self._input.close()
-
-    def __enter__(self) -> CaptureReader:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read(path: Source) -> Iterator[Packet]:

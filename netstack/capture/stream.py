@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from netstack.capture.errors import TruncatedError
 
@@ -13,6 +14,20 @@ if TYPE_CHECKING:
 
     Source = str | Path | BinaryIO
     Target = str | Path | BinaryIO | RawIOBase
+
+
+class Closing(ABC):
+    """What a ``with`` statement closes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class RecordInput:

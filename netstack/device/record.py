@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from netstack.capture import LinkType, PcapngWriter
+from netstack.capture.stream import Closing
 from netstack.device.base import Medium
 from netstack.device.middleware import Middleware
 from netstack.device.offload import wire_octets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
     from typing_extensions import Buffer
 
@@ -81,7 +81,7 @@ class LinkRecorder:
         self.recorded += 1
 
 
-class Recording:
+class Recording(Closing):
     """A pcapng file with an interface for each link; context manager."""
 
     def __init__(self, target: Target, *, epoch_ns: int = SIMULATION_EPOCH_NS) -> None:
@@ -110,17 +110,6 @@ class Recording:
     def close(self) -> None:
         """End the file; what passes later is not recorded. Idempotent."""
         self._writer.close()
-
-    def __enter__(self) -> Recording:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class RecordDevice(Middleware):
