@@ -20,6 +20,15 @@ PATIENCE_S = 120.0
 """What a worker may take for one request, its own time limits included."""
 
 
+def module_path() -> str:
+    """Return the PYTHONPATH for a process that runs a part of this package.
+
+    The package may be used from its folder, without having been installed.
+    """
+    paths = [str(Path(netstack.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.pathsep.join(filter(None, paths))
+
+
 class Child:
     """A worker process; ``call`` asks it something and waits for the answer.
 
@@ -30,11 +39,9 @@ class Child:
     def __init__(self, cache: str, role: str, *arguments: int) -> None:
         self.role = role
         self.started = time.monotonic()
-        # The package may be used from its folder, without having been installed.
-        paths = [str(Path(netstack.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "PYTHONPATH": module_path(),
             "PYTHONPYCACHEPREFIX": cache,
             "PYTHONDONTWRITEBYTECODE": "",
         }
