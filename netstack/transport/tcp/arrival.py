@@ -329,8 +329,9 @@ def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -
         connection.on_room()
         connection.tcp.sample(connection)
         return _after_our_fin(connection)
-    if ack == sender.snd_una and blocks and sender.queue:
-        # What SACK tells counts, whatever the window does: no duplicates are counted.
+    if ack == sender.snd_una and blocks and (sender.queue or sender.recovery or sender.tail_probe):
+        # What SACK tells counts, whatever the window does: no duplicates are counted. A D-SACK
+        # may come when all is acknowledged already.
         sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now), blocks)
         connection.tcp.mark_dirty(connection)
         connection.tcp.sample(connection)

@@ -15,6 +15,7 @@ from netstack.core.trace import Reason, SegmentSent
 from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
 from netstack.transport.tcp import ecn, fast_open, pmtud, user_timeout
 from netstack.transport.tcp.state import State
+from netstack.transport.tcp.tail_probe import next_probe
 from netstack.transport.tcp.transmission import Transmission, needs_persist, next_range, probe
 from netstack.wire.tcp import (
     ACK,
@@ -288,12 +289,14 @@ def send_probe(connection: Connection, now: float) -> None:
 def send_tail_probe(connection: Connection, now: float) -> None:
     """Send the next segment, or the last again: what became of the tail? (RFC 8985 7.3)."""
     sender = connection.sender
-    transmission = sender.probe_tail(now) if refresh_path(connection, now) else None
-    if transmission is not None:
+    transmission = next_probe(sender, now)
+    sent = False
+    if transmission is not None and refresh_path(connection, now):
+        sent = True
         if transmission.retransmitted is not None:
             pmtud.on_tail_probe(connection)
         _send_range(connection, transmission, now)
-    sender.restart_timer(now)
+    sender.on_probed(now, sent=sent)
 
 
 def send_keepalive(connection: Connection) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from netstack.core.buffer import SendBuffer
 from netstack.core.seqnum import unwrap
 from netstack.core.trace import Reason
+from netstack.transport.tcp import tail_probe
 from netstack.transport.tcp.autotuning import send_sizes
 from netstack.transport.tcp.delivery_rate import DeliveryRate
 from netstack.transport.tcp.memory import FLOOR
@@ -30,7 +31,6 @@ from netstack.transport.tcp.recovery import (
     SackRecovery,
 )
 from netstack.transport.tcp.scoreboard import Scoreboard, SentRange
-from netstack.transport.tcp.transmission import Transmission
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +39,8 @@ if TYPE_CHECKING:
     from netstack.transport.tcp.congestion.base import CongestionControl
     from netstack.transport.tcp.memory import Memory
     from netstack.transport.tcp.rtt import RttEstimator
-
-MAX_ACK_DELAY = 0.2  # seconds, TLP.max_ack_delay of RFC 8985 7.2
-MIN_PROBE_TIMEOUT = 0.010  # seconds: below, timers here and delayed work there decide
+    from netstack.transport.tcp.tail_probe import TailProbe
+    from netstack.transport.tcp.transmission import Transmission
 
 
 class Sender:
@@ -49,8 +48,6 @@ class Sender:
 
     __slots__ = (
         "_reorder_deadline",
-        "_tlp_again",
-        "_tlp_end",
         "acked_size",
         "buffer",
         "buffer_limit",
@@ -84,6 +81,7 @@ class Sender:
         "snd_wl1",
         "snd_wl2",
         "snd_wnd",
+        "tail_probe",
         "taken",
         "timer_deadline",
         "timer_kind",
@@ -127,8 +125,7 @@ class Sender:
         self.timer_kind = ""
         self.rto_deadline: float | None = None
         self._reorder_deadline: float | None = None
-        self._tlp_end: int | None = None  # SND.NXT when the tail was probed
-        self._tlp_again = False  # the probe repeated octets, it carried no new ones
+        self.tail_probe: TailProbe | None = None  # made by the first, until all are explained
         self.persist = False
         self.timeouts = 0  # expiries since the last progress
         self.retransmitted_segments = 0
@@ -213,7 +210,7 @@ class Sender:
                 self.small_end = end  # a SYN by itself is none of Nagle's segments
         else:
             self.queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
-            if start == self.snd_una:
+            if start == self.snd_una and transmission.reason is not Reason.TLP:
                 # As Linux does: what the timer waits for has only now left again.
                 self.rto_deadline = None
             self.retransmitted_segments += sent.segments
@@ -241,32 +238,8 @@ class Sender:
         if self._reorder_deadline is not None:
             if self._reorder_deadline < self.rto_deadline:
                 self.timer_kind, self.timer_deadline = "reorder", self._reorder_deadline
-        elif self._may_probe_tail():
-            # RFC 8985 7.2: no later than the retransmission timer, and then in its place.
-            deadline = min(now + self._probe_timeout(), self.rto_deadline)
-            self.timer_kind, self.timer_deadline = "tlp", deadline
-
-    def _may_probe_tail(self) -> bool:
-        """RFC 8985 7.2: with SACK, and one probe at a time.
-
-        Deviation: during recovery too, as RFC 9002 6.2 has it. A window of few segments that is
-        lost as a whole, retransmissions included, leaves nothing that RACK could learn from, and
-        the timeout is a thousand round trips away on a short path.
-        """
-        return (
-            self.sack_on
-            and self._tlp_end is None
-            and self.rtt.srtt > 0
-            and not self.timeouts
-            and (self.recovery is None or not self.recovery.frto)
-            and self.snd_nxt > self.snd_una
-        )
-
-    def _probe_timeout(self) -> float:
-        timeout = 2 * self.rtt.srtt
-        if self.flight_size <= self.mss and not self.queue.sacked_octets:
-            timeout += MAX_ACK_DELAY  # beyond a gap, no acknowledgment is delayed
-        return max(timeout, MIN_PROBE_TIMEOUT)
+        elif (probe_at := tail_probe.deadline(self, now)) is not None:
+            self.timer_kind, self.timer_deadline = "tlp", probe_at
 
     def start_persist(self, now: float) -> None:
         """Data waits for the window alone: probe it from one timeout on (RFC 9293 3.8.6.1)."""
@@ -284,7 +257,7 @@ class Sender:
     def discard(self) -> None:
         """Forget what is queued and in flight: nothing is sent any more."""
         self.queue.clear()
-        self.recovery = None
+        self.recovery = self.tail_probe = None
         self.buffer = None
         self.persist = False
         self._stop_timer()
@@ -334,10 +307,8 @@ class Sender:
                 now, ack, self.snd_nxt, octets, delivered, ranges, flight, rtt, echoed_at, dsack
             )
         )
-        if self._tlp_end is not None and self._tlp_again:
-            self._judge_probe(ack, dsack, now)
-        elif octets or ranges:
-            self._tlp_end = None  # progress: a later silence may be probed again
+        if self.tail_probe is not None:
+            tail_probe.on_ack(self, self.tail_probe, dsack, now, news=bool(octets or ranges))
         if octets or ranges:
             self._restart_timers(now, advanced=octets > 0)
 
@@ -438,45 +409,20 @@ class Sender:
             timeout = self.recovery.reorder_timeout
             if timeout is not None:
                 self._reorder_deadline = now + timeout
+        if self.tail_probe is not None and self.recovering:
+            self.tail_probe.unexplained = 0  # recovery slows down already
         if self.queue:
             self._arm(now)
 
-    def probe_tail(self, now: float) -> Transmission | None:
-        """Return the tail loss probe: new octets if there are any, else the last segment again.
+    def on_probed(self, now: float, *, sent: bool) -> None:
+        """The tail was to be probed: ``sent`` or not.
 
-        RFC 8985 7.3: an answer shows by SACK what is missing before it, without a timeout.
-        During recovery it is the first segment that is missing.
+        RFC 8985 7.3: the timeout runs anew from the first probe, later ones run against it.
         """
-        self._tlp_end = self.snd_nxt
-        recovering = self.recovery is not None and self.recovery.phase is not Phase.OPEN
-        if recovering or self.queue.sacked_octets:  # the tail itself may have arrived
-            self._tlp_again = False
-            head = self.queue[0]
-            if head.sacked:
-                return None
-            end = min(head.end, head.start + self.mss)
-            return Transmission(head.start, end, Reason.TLP, head)
-        usable = self.snd_una + self.snd_wnd - self.snd_nxt
-        octets = min(self.data_end - self.snd_nxt, usable, self.mss)
-        if octets > 0:
-            self._tlp_again = False
-            self._tlp_end = self.snd_nxt + octets
-            return Transmission(self.snd_nxt, self.snd_nxt + octets, Reason.TLP)
-        self._tlp_again = True
-        last = self.queue.last_segment()
-        if last is None or last.lost:
-            return None
-        return Transmission(last.start, last.end, Reason.TLP, last)
-
-    def _judge_probe(self, ack: int, dsack: tuple[int, int] | None, now: float) -> None:
-        """RFC 8985 7.4: the probe itself may have repaired the only loss; then slow down once."""
-        end = self._tlp_end
-        if end is None or ack < end:
-            return
-        if dsack is None and ack > end:
-            self.congestion.on_loss(now, self.flight_size)
-        if dsack is not None or ack > end:
-            self._tlp_end = None
+        if sent and self.tail_probe is not None and self.tail_probe.count == 1:
+            self.restart_timer(now)
+        elif self.queue:
+            self._arm(now)
 
     def mark_larger_than(self, mss: int) -> None:
         """Mark what is in flight in pieces larger than ``mss`` lost: the path got narrower.
@@ -513,7 +459,7 @@ class Sender:
         recovery.on_timeout(now, self.snd_nxt, first=not self.timeouts)
         self.timeouts += 1
         self.rtt.back_off()
-        self._tlp_end = None
+        self.tail_probe = None
         self._reorder_deadline = None
         self.restart_timer(now)  # also if nothing can leave now
 
