@@ -26,7 +26,7 @@ bench: $(STAMP)
 
 # After a change that moves the simulated figures on purpose: the difference goes into the commit.
 grid: $(STAMP)
-	@$(RUN) -m netstack.bench.grid tests/grid/snapshot.txt
+	@$(RUN) -m netstack.bench.grid tests/grid/snapshot.txt tests/grid/snapshot_singles.txt
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

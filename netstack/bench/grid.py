@@ -5,13 +5,15 @@ and reordering are what the cell says. Its figure is the geometric mean over the
 second, from the end of the handshake to the last octet read. The snapshot is a text file, one
 line a cell: a change of the figures shows as a difference of lines.
 
-``python -m netstack.bench.grid FILE`` measures every cell and writes the snapshot.
+``python -m netstack.bench.grid FILE FILE`` measures every cell and writes the snapshots: with
+super-segments and without. Both cross the same cable, but draw its losses in another order.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path as FilePath
 from typing import NamedTuple
@@ -63,22 +65,20 @@ CELLS = [
 ]
 
 
-def path_of(cell: Cell, seed: int) -> Path:
+def path_of(cell: Cell, seed: int, *, super_segments: bool = True) -> Path:
     """Return the path of a cell."""
-    config = TcpConfig(congestion=cell.algorithm)
+    config = TcpConfig(congestion=cell.algorithm, super_segments=super_segments)
     if cell.buffer is not None:
-        config = TcpConfig(
-            congestion=cell.algorithm, send_buffer=cell.buffer, receive_buffer=cell.buffer
-        )
+        config = replace(config, send_buffer=cell.buffer, receive_buffer=cell.buffer)
     return Path(
         seed, config, delay=cell.round_trip / 2, rate=RATE, queue=QUEUE, loss=cell.loss,
         reorder=REORDER if cell.reorder else 0.0,
     )  # fmt: skip
 
 
-def goodput(cell: Cell, seed: int) -> float:
+def goodput(cell: Cell, seed: int, *, super_segments: bool = True) -> float:
     """Return octets a second of one transfer; 0 if it does not end."""
-    path = path_of(cell, seed)
+    path = path_of(cell, seed, super_segments=super_segments)
     flow = path.start(cell.octets)
     path.run(_GIVE_UP)
     return flow.goodput if flow.received == cell.octets else 0.0
@@ -110,9 +110,13 @@ def load(path: FilePath) -> dict[str, list[float]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the snapshot."""
-    lines = [line(cell, [goodput(cell, seed) for seed in SEEDS]) for cell in CELLS]
-    FilePath(arguments[0]).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Write the snapshots, with super-segments and without."""
+    for name, whole in zip(arguments, (True, False), strict=True):
+        lines = [
+            line(cell, [goodput(cell, seed, super_segments=whole) for seed in SEEDS])
+            for cell in CELLS
+        ]
+        FilePath(name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
 
 

@@ -10,13 +10,16 @@ import pytest
 
 from netstack.bench.grid import CELLS, SEEDS, Cell, goodput, line, load, mean
 
-SNAPSHOT = Path(__file__).with_name("snapshot.txt")
+SNAPSHOTS = {
+    True: Path(__file__).with_name("snapshot.txt"),
+    False: Path(__file__).with_name("snapshot_singles.txt"),
+}
 SOME = [CELLS[each * len(CELLS) // 40] for each in range(40)]
 
 
-@pytest.fixture(scope="module")
-def snapshot():
-    return load(SNAPSHOT)
+@pytest.fixture
+def snapshot(super_segments):
+    return load(SNAPSHOTS[super_segments])
 
 
 def test_snapshot_has_every_cell_once(snapshot):
@@ -36,20 +39,19 @@ def test_line_reads_back(tmp_path):
     assert load(path) == {"cubic loss=1% rtt=100ms buffer=auto reordered": [2.0, 1.0, 4.0]}
 
 
-@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("cell", SOME, ids=lambda cell: cell.name.replace(" ", "-"))
-def test_cell_is_not_slower(cell, snapshot):
-    figure = goodput(cell, SEEDS[0]) / 1000
+def test_cell_is_not_slower(cell, snapshot, super_segments):
+    figure = goodput(cell, SEEDS[0], super_segments=super_segments) / 1000
     assert figure >= 0.95 * snapshot[cell.name][1]
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.usefixtures("both_ways")
-def test_no_cell_of_all_is_slower_in_the_mean(snapshot):
+def test_no_cell_of_all_is_slower_in_the_mean(snapshot, super_segments):
     slower = {}
     for cell in CELLS:
-        figure = mean([goodput(cell, seed) for seed in SEEDS]) / 1000
+        each = [goodput(cell, seed, super_segments=super_segments) for seed in SEEDS]
+        figure = mean(each) / 1000
         if figure < 0.95 * snapshot[cell.name][0]:
             slower[cell.name] = (snapshot[cell.name][0], round(figure, 1))
     assert not slower
