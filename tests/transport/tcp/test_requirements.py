@@ -331,6 +331,17 @@ def test_must_22_a_lost_syn_passes_r1_as_data_does(peer):
     assert peer.state == "SYN_SENT"
 
 
+def test_must_24_each_connection_switches_keepalives_for_itself(make_peer):
+    on = make_peer(keepalive_idle=50.0).established()
+    on.connection.set_option("keepalive", True)
+    on.advance(51)
+    on.expect("A", seq=0)
+    off = make_peer(keepalive=True, keepalive_idle=50.0).established()
+    off.connection.set_option("keepalive", False)
+    off.advance(10_000)
+    off.expect_nothing()
+
+
 def test_must_27_the_keepalive_interval_is_a_setting(peer):
     peer.established()
     for name, value in (("keepalive_idle", 10), ("keepalive_interval", 3)):
