@@ -31,6 +31,8 @@ from netstack.transport.tcp.state import State
 from netstack.wire.tcp import MAX_OPTIONS, build_fast_open
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from netstack.core.rng import Rng
     from netstack.transport.tcp.connection import Connection
     from netstack.transport.tcp.listener import Listener
@@ -103,6 +105,10 @@ class Pending:
     def penalize(self, now: float) -> None:
         """One was reset by the peer: it goes on counting for a while."""
         self._penalties.append(now + RESET_PENALTY)
+
+    def recount(self) -> None:
+        """Forget those that go on; the caller counts them anew."""
+        self.count = len(self._penalties)
 
 
 class Servers:
@@ -338,6 +344,17 @@ def on_gone(connection: Connection, *, failed: bool) -> None:
     elif failed and sender.snd_una == sender.iss < sender.snd_nxt and state.cookie is not None:
         tcp = connection.tcp
         tcp.servers.failed(connection.key[:-2], tcp.context.now)
+
+
+def recount(listeners: Iterable[Listener], connections: Iterable[Connection]) -> None:
+    """Count pending handshakes anew: a step was cut."""
+    for listener in listeners:
+        if listener.fast_open is not None:
+            listener.fast_open.recount()
+    for connection in connections:
+        state = connection.fast_open
+        if state is not None and state.pending is not None:
+            state.pending.count += 1
 
 
 def _addresses(connection: Connection) -> bytes:

@@ -495,6 +495,7 @@ class Tcp:
             ports[port] = ports.get(port, 0) + 1
         self._local_ports = ports
         self.memory.recount(self.connections.values())
+        fast_open.recount(self.listeners.values(), self.connections.values())
         for connection in self.connections.values():
             connection.dirty = True
             self._dirty.append(connection)

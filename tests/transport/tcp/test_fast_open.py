@@ -3,6 +3,7 @@
 import gc
 
 import pytest
+from tcp_peer import flag_letters
 
 from netstack.core.address import parse_address
 from netstack.core.rng import Rng
@@ -473,3 +474,42 @@ def test_connections_leave_nothing_behind(server):
     peer.connection = None
     gc.collect()
     assert peer.listener.fast_open.count == 0
+
+
+@pytest.mark.parametrize("client_speaks", [False, True])
+def test_no_segment_confuses_a_handshake_that_is_taken_for_done(server, client_speaks):
+    """Every combination of flags, at several numbers, on a connection opened early or by us."""
+    for bits in range(256):
+        peer = server(limit=1)
+        if client_speaks:
+            connection = client(peer)
+            connection.send(b"question", peer.now)
+            peer.poll()
+            peer.segments()
+        else:
+            connection = early(peer)
+            connection.send(b"answer", peer.now)
+            peer.poll()
+            peer.expect("PA", seq=1)
+        # Ours begins at 0, and so does theirs.
+        seq = (0, 1, 9, 8, 30)[bits % 5]
+        ack = (1, 9, 7, 0, 30)[bits // 5 % 5]
+        peer.inject(flag_letters(bits), seq=seq, ack=ack, data=b"!" * (bits % 3))
+        peer.advance(200)
+        state = connection.state.name
+        pending = peer.listener.fast_open
+        waits = state == "SYN_RECEIVED" and not client_speaks
+        penalized = len(pending._penalties)
+        assert pending.count - penalized == waits, (bits, state)
+        if state == "CLOSED":
+            assert peer.stack.tcp.memory.used == connection.held == 0
+
+
+def test_repair_counts_pending_requests_anew(server):
+    peer = server()
+    early(peer)
+    pending = peer.listener.fast_open
+    pending.penalize(peer.now)
+    pending.count = 40  # what a cut step may have left
+    peer.stack.rebuild_timers()
+    assert pending.count == 2
