@@ -19,11 +19,13 @@ class Cubic(CongestionControl):
     """RFC 9438; windows in octets outside, in segments in the formulas."""
 
     __slots__ = (
+        "_before",
         "_epoch_start",
         "_fraction",
         "_hystart",
         "_k",
         "_origin",
+        "_prior",
         "_starting",
         "_w_est",
         "_w_max",
@@ -37,7 +39,9 @@ class Cubic(CongestionControl):
         self._k = 0.0
         self._origin = 0.0
         self._w_est = 0.0
+        self._prior = 0.0  # cwnd_prior: the window when ssthresh was last set
         self._epoch_start: float | None = None
+        self._before: tuple[float, float, float, float, float, float | None] | None = None
         self._fraction = 0.0  # octets of growth not yet worth one
         self._hystart: HyStart | None = None  # made when slow start has something to judge
         self._starting = True  # RFC 9406 4.3: for the first slow start only
@@ -71,17 +75,16 @@ class Cubic(CongestionControl):
         window = self.cwnd / self.mss
         if self._epoch_start is None:
             self._start_epoch(now, window)
-        start = self._epoch_start or 0.0
-        # RFC 9438 4.2: where the curve will be a round trip from now, within 1 .. 1.5 windows.
-        target = self._origin + C * (now + srtt - start - self._k) ** 3
-        target = min(max(target, window), 1.5 * window)
+        since = now - (self._epoch_start or 0.0) - self._k
         acked = bytes_acked / self.mss
-        alpha = ALPHA if self._w_est < self._w_max else 1.0
+        alpha = ALPHA if self._w_est < self._prior else 1.0
         self._w_est += alpha * acked / window
-        if self._w_est > target:
+        if self._w_est > self._origin + C * since**3:
             growth = max(self._w_est - window, 0.0)  # 4.3: the friendly region
         else:
-            growth = (target - window) / window * acked
+            # 4.2: where the curve will be a round trip from now, within 1 .. 1.5 windows.
+            target = self._origin + C * (since + srtt) ** 3
+            growth = (min(max(target, window), 1.5 * window) - window) / window * acked
         self._fraction += growth * self.mss
         whole = int(self._fraction)
         self._fraction -= whole
@@ -95,8 +98,9 @@ class Cubic(CongestionControl):
             self._k = ((self._w_max - window) / C) ** (1 / 3)
             self._origin = self._w_max
         else:
+            # 4.8, 4.10: after a timeout, or a slow start that ended without loss.
             self._k = 0.0
-            self._origin = window
+            self._origin = self._w_max = window
 
     def _end_slow_start(self) -> None:
         self._hystart = None
@@ -105,6 +109,10 @@ class Cubic(CongestionControl):
     def on_loss(self, now: float, flight_size: int) -> None:
         """RFC 9438 4.6 and 4.7: fast convergence, multiplicative decrease."""
         window = self.cwnd / self.mss
+        self._before = (
+            self._w_max, self._k, self._origin, self._w_est, self._prior, self._epoch_start,
+        )  # fmt: skip
+        self._prior = window
         # 4.7: a flow that lost before it reached its old maximum makes room for others.
         self._w_max = window * (1 + BETA) / 2 if window < self._w_max else window
         reduced = int(min(self.cwnd, max(flight_size, self.mss)) * BETA)
@@ -114,9 +122,13 @@ class Cubic(CongestionControl):
         self._end_slow_start()
 
     def on_timeout(self, now: float, flight_size: int, first: bool) -> None:
-        """RFC 9438 4.8: ssthresh by CUBIC's factor, the window back to one segment."""
+        """RFC 9438 4.8: ssthresh by CUBIC's factor, the window back to one segment.
+
+        The curve begins anew, with its plateau where slow start ends.
+        """
         if first:
             self.on_loss(now, flight_size)
+        self._w_max = 0.0
         self.cwnd = self.mss
         self._epoch_start = None
 
@@ -134,4 +146,8 @@ class Cubic(CongestionControl):
     def undo(self, cwnd: int, ssthresh: int) -> None:
         """The reduction was for nothing: back to the window and curve before (RFC 9438 4.9)."""
         super().undo(cwnd, ssthresh)
-        self._epoch_start = None
+        if self._before is not None:
+            (
+                self._w_max, self._k, self._origin, self._w_est, self._prior, self._epoch_start,
+            ) = self._before  # fmt: skip
+            self._before = None
