@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from netstack.bench.result import Summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from netstack.bench.result import Result, Work
 
@@ -19,8 +19,9 @@ def lines(result: Result, *, width: int | None = None) -> Iterator[str]:
     The table is Markdown, as in docs/benchmarks.md; with ``width`` (columns of a terminal) it is
     drawn by rich, if that is installed.
     """
-    heading = ["", result.subject, result.baseline, "ratio"]
-    rows = [_row(work) for work in result.works]
+    peers = sorted({name for work in result.works for name in work.peers})
+    heading = ["", result.subject, result.baseline, "ratio", *(f"{name}: ratio" for name in peers)]
+    rows = [[*_row(work), *_peers(work, peers)] for work in result.works]
     drawn = None if width is None else _drawn(heading, rows, width)
     yield from drawn if drawn is not None else _markdown(heading, rows)
     yield ""
@@ -43,6 +44,12 @@ def _row(work: Work) -> list[str]:
         _cell(Summary.of(work.baseline)),
         "" if ratio is None else _cell(ratio),
     ]
+
+
+def _peers(work: Work, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        ratio = work.peer_ratio(name)
+        yield "" if ratio is None else _cell(ratio)
 
 
 def _cell(summary: Summary) -> str:

@@ -48,12 +48,21 @@ class Work:
     subject: tuple[float, ...]
     baseline: tuple[float, ...] = ()
     higher_is_better: bool = True
+    peers: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Other stacks at the same work, by name."""
 
     @property
     def ratio(self) -> Summary | None:
         """The subject's figure by the baseline's, of the rounds; None without a baseline."""
-        pairs = [(ours, theirs) for ours, theirs in zip(self.subject, self.baseline, strict=False)]
-        ratios = [ours / theirs for ours, theirs in pairs if theirs > 0]
+        return self._ratio(self.subject)
+
+    def peer_ratio(self, name: str) -> Summary | None:
+        """A peer's figure by the baseline's, of the rounds; None if it did not do this work."""
+        return self._ratio(self.peers.get(name, ()))
+
+    def _ratio(self, figures: Sequence[float]) -> Summary | None:
+        pairs = zip(figures, self.baseline, strict=False)
+        ratios = [figure / baseline for figure, baseline in pairs if baseline > 0]
         return Summary.of(ratios) if ratios else None
 
     def as_json(self, subject: str, baseline: str) -> dict[str, Any]:
@@ -69,12 +78,17 @@ class Work:
             fields[baseline] = _figures(self.baseline)
         ratio = self.ratio
         fields["ratio"] = None if ratio is None else _rounded(ratio)
+        for name, figures in self.peers.items():
+            peer_ratio = self.peer_ratio(name)
+            fields[name] = _figures(figures)
+            if peer_ratio is not None:
+                fields[name]["ratio"] = _rounded(peer_ratio)
         return fields
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one benchmark measured; ``contestants`` says how each of the two was set up."""
+    """What one benchmark measured; ``contestants`` says how each was set up, peers too."""
 
     bench: str
     rounds: int

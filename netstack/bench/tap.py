@@ -4,7 +4,8 @@ Three processes at any time: the peer (kernel servers, in a network namespace of
 client on kernel sockets in a second namespace, joined to the peer by veth, and a client on this
 stack, which opens a TAP in the peer's network. Both clients run the same code against the same
 servers, one after the other, each work in turn; who begins alternates from round to round. The
-stack gets a fresh process each round, since some speeds differ from start to start.
+stack gets a fresh process each round, since some speeds differ from start to start. Where lwIP is
+installed, it does the same works over a TAP of its own.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from netstack.bench import lwip
 from netstack.bench.result import Result, Work, environment
 from netstack.bench.worlds import Child, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SUBJECT, BASELINE = "netstack", "kernel"
+SUBJECT, BASELINE, LWIP = "netstack", "kernel", "lwIP"
+PEERS = (LWIP,)
 NOTES = (
     "content: every octet of the bulk runs compared within the timed part, by the receiver",
     "CPU: user and system time of the process; the kernel books what it does for a frame on "
@@ -53,6 +56,7 @@ class _Figures:
         return self._of[work, contestant][-1]
 
     def work(self, name: str, title: str, unit: str, *, higher_is_better: bool = True) -> Work:
+        peers = {each: tuple(self._of[name, each]) for each in PEERS if (name, each) in self._of}
         return Work(
             name,
             title,
@@ -60,6 +64,7 @@ class _Figures:
             tuple(self._of[name, SUBJECT]),
             tuple(self._of.get((name, BASELINE), ())),
             higher_is_better,
+            peers,
         )
 
 
@@ -70,7 +75,16 @@ def run(rounds: int, tell: Callable[[str], None], *, plan: Plan = DEFAULT_PLAN) 
     """
     figures = _Figures()
     described: Mapping[str, Any] = {}
+    notes = list(NOTES)
+    others: dict[str, Child] = {}
+    setups: dict[str, Mapping[str, Any]] = {}
     with World() as world:
+        if why := lwip.missing():
+            notes.append(f"{LWIP}: not measured: {why}")
+        else:
+            others[LWIP] = world.lwip()
+            setups[LWIP] = others[LWIP].call("start")
+            notes.append(f"{LWIP}: bulk receive not measured: {lwip.LIBRARY} dies of it")
         warm_up = world.stack()
         warm_up.call("start", started=warm_up.started, number=0)
         warm_up.close()
@@ -80,11 +94,11 @@ def run(rounds: int, tell: Callable[[str], None], *, plan: Plan = DEFAULT_PLAN) 
             described = stack.call("describe")
             figures.add("start", SUBJECT, started["host"] * 1e3)
             figures.add("start_process", SUBJECT, started["process"] * 1e3)
-            contestants = [(SUBJECT, stack), (BASELINE, world.kernel)]
+            contestants = [(SUBJECT, stack), (BASELINE, world.kernel), *others.items()]
             if number % 2:
                 contestants.reverse()
             for name in ("bulk_send", "bulk_receive"):
-                for contestant, child in contestants:
+                for contestant, child in _able(contestants, name):
                     _bulk(figures, world.peer, name, contestant, child, plan.bulk)
                 _progress(tell, figures, number, rounds, name, "MB/s")
             for name in ("request_response", "connections"):
@@ -96,10 +110,15 @@ def run(rounds: int, tell: Callable[[str], None], *, plan: Plan = DEFAULT_PLAN) 
             stack.close()
         setup = dict(world.setup)
     kernels = {"kernels": environment()["kernels"]}
-    contestants_setup = {SUBJECT: {**described, **kernels}, BASELINE: setup}
+    contestants_setup = {SUBJECT: {**described, **kernels}, BASELINE: setup, **setups}
     return Result(
-        "tap", rounds, SUBJECT, BASELINE, contestants_setup, _works(figures, plan), NOTES
+        "tap", rounds, SUBJECT, BASELINE, contestants_setup, _works(figures, plan), notes
     )
+
+
+def _able(contestants: list[tuple[str, Child]], work: str) -> list[tuple[str, Child]]:
+    unable = {LWIP} if work in lwip.UNABLE else set()
+    return [each for each in contestants if each[0] not in unable]
 
 
 def _works(figures: _Figures, plan: Plan) -> list[Work]:

@@ -1,7 +1,8 @@
 """A process of a benchmark, in a network namespace of its own: ``python -m ... ROLE [PID]``.
 
 Roles: ``peer`` (kernel servers, and the TAP's other end), ``kernel`` (client on kernel sockets,
-joined to the peer by veth), ``stack`` (client on this stack, over a TAP in the peer's network).
+joined to the peer by veth), ``stack`` (client on this stack, over a TAP in the peer's network),
+``lwip`` (the same client on lwIP).
 Requests and replies are JSON lines on stdin and stdout; the end of stdin ends the process.
 """
 
@@ -245,10 +246,17 @@ class StackClient(Client):
         return counters
 
 
+def _lwip(beside: int | None) -> Worker:
+    from netstack.bench.lwip import LwipClient  # which is a Client
+
+    return LwipClient(beside)
+
+
 ROLES: Mapping[str, Callable[[int | None], Worker]] = {
     "peer": Peer,
     "kernel": Kernel,
     "stack": StackClient,
+    "lwip": _lwip,
 }
 
 

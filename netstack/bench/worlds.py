@@ -133,6 +133,10 @@ class World:
         """Return a new process for this stack; its host is not made yet."""
         return self._child("stack", self.peer.pid)
 
+    def lwip(self) -> Child:
+        """Return a new process for lwIP; its stack is not made yet."""
+        return self._child("lwip", self.peer.pid)
+
     def _child(self, role: str, *arguments: int) -> Child:
         assert self._cache is not None
         child = Child(self._cache.name, role, *arguments)

@@ -11,6 +11,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+from netstack.bench import plot
 from netstack.bench.catalogue import BENCHES
 from netstack.bench.report import lines
 from netstack.bench.result import SCHEMA, BenchError, shortfalls
@@ -34,21 +35,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check", metavar="FILE", help="fail far below the ratios of this earlier JSON output"
     )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="also draw the ratios, as PNG, SVG or PDF by its suffix"
+    )
     add_output_options(parser)
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Run a benchmark, or list them; return the exit status."""
     if arguments.name is None:
-        if arguments.rounds is not None or arguments.check is not None:
+        if (arguments.rounds, arguments.check, arguments.plot) != (None, None, None):
             raise UsageError("which one? netstack bench lists them")
         _list(output)
         return SUCCESS
     bench = BENCHES[arguments.name]
     committed = None if arguments.check is None else _committed(arguments.check, arguments.name)
     try:
+        if arguments.plot is not None:
+            plot.check(arguments.plot)  # before the minutes of measuring
         measure = bench.load()
         result = measure(arguments.rounds or bench.rounds, output.tell)
+        if arguments.plot is not None:
+            plot.save(result, arguments.plot)
     except (BenchError, ImportError) as error:
         raise Failure(f"bench {arguments.name}: {error}") from None
     if output.as_json:

@@ -25,6 +25,16 @@ def test_ratio_compares_figures_of_the_same_round():
     assert SPEED.ratio == pytest.approx((0.4, 0.1, 0.6))
 
 
+def test_peers_stand_beside_with_their_own_ratio():
+    work = Work("speed", "speed", "MB/s", (10.0,), (100.0,), peers={"another": (20.0,)})
+    assert work.peer_ratio("another") == pytest.approx((0.2, 0.2, 0.2))
+    assert work.peer_ratio("absent") is None
+    assert work.as_json("ours", "theirs")["another"]["ratio"]["median"] == 0.2
+    text = "\n".join(lines(result(work, ALONE)))
+    assert "another: ratio" in text
+    assert "0.200" in text
+
+
 def test_work_without_a_baseline_has_no_ratio():
     assert ALONE.ratio is None
     assert "theirs" not in ALONE.as_json("ours", "theirs")
