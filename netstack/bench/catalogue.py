@@ -40,6 +40,12 @@ def _loss() -> Runner:
     return run
 
 
+def _http() -> Runner:
+    from netstack.bench.http import run
+
+    return run
+
+
 def _scale() -> Runner:
     from netstack.bench.scale import run
 
@@ -55,6 +61,7 @@ def _kernels() -> Runner:
 BENCHES: Mapping[str, Bench] = {
     "tap": Bench("the stack over a TAP device beside kernel to kernel over veth", _tap, 5),
     "loss": Bench("the stack over a TAP that loses frames beside kernel to kernel", _loss, 5),
+    "http": Bench("small HTTP responses over kept connections, beside nginx", _http, 5),
     "scale": Bench("100,000 idle connections in one process beside 1,000", _scale, 3),
     "kernels": Bench("the compiled kernels beside their readable twins", _kernels, 15),
 }

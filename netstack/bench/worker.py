@@ -17,7 +17,8 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from netstack.api import tap
-from netstack.bench import namespace, offloads, peer, work
+from netstack.app import services
+from netstack.bench import http, namespace, offloads, peer, work
 from netstack.bench.result import BenchError
 from netstack.bench.roundtrip import RoundTrips, of_kernel
 from netstack.core.config import Config
@@ -57,6 +58,9 @@ class Worker:
         """Run on these CPUs only."""
         pin(cpus)
 
+    def end(self) -> None:
+        """Leave nothing behind."""
+
 
 class Peer(Worker):
     """The kernel's servers."""
@@ -88,6 +92,10 @@ class Peer(Worker):
         """Turn segmentation offloads off; return what is left on."""
         offloads.turn_off(interface)
         return offloads.of_interface(interface)
+
+    def load(self, address: str, seconds: int) -> dict[str, float]:
+        """Ask a server for a small file, again and again on many connections."""
+        return http.load(address, seconds)
 
     def round_trip(self) -> float:
         """Return the round-trip time of the connection that was sent to last, in seconds."""
@@ -146,6 +154,27 @@ class Kernel(Client):
         super().__init__()
         namespace.enter_new_network(beside)
         namespace.set_sysctl("ipv4.tcp_no_metrics_save", "1")
+        self._nginx: http.Nginx | None = None
+
+    def pin(self, cpus: list[int]) -> None:
+        """Run on these CPUs only, nginx too."""
+        pin(cpus)
+        if self._nginx is not None:
+            self._nginx.pin(cpus)
+
+    def serve_nginx(self, folder: str, root: str) -> str:
+        """Start nginx; return its address."""
+        self._nginx = http.Nginx(folder, root, KERNEL_CLIENT)
+        return KERNEL_CLIENT
+
+    def end(self) -> None:
+        """End nginx."""
+        if self._nginx is not None:
+            self._nginx.close()
+
+    def server_cpu(self) -> float:
+        """Return nginx's CPU seconds so far."""
+        return self._nginx.cpu() if self._nginx is not None else 0.0
 
     def configure(self) -> dict[str, Any]:
         """Set this end of the veth pair up; return how it is set up."""
@@ -204,6 +233,16 @@ class StackClient(Client):
         work.first_octet(self.connect)
         now = time.monotonic()
         return {"host": now - start, "process": now - started}
+
+    def serve_files(self, root: str, number: int) -> str:
+        """Make the host and serve the files of a folder; return the address."""
+        self.start(time.monotonic(), number)
+        self.host.serve(services.http(root), http.PORT)
+        return str(STACKS[number + 2])
+
+    def server_cpu(self) -> float:
+        """Return the CPU seconds so far."""
+        return work.cpu()
 
     def start_impaired(self, number: int) -> None:
         """Make the host on a device whose arriving frames can be lost; see ``lose``."""
@@ -285,10 +324,13 @@ def main(arguments: list[str]) -> int:
     """Serve requests until stdin ends."""
     try:
         worker = ROLES[arguments[0]](int(arguments[1]) if len(arguments) > 1 else None)
-        _reply(result=os.getpid())
-        for line in sys.stdin:
-            request = json.loads(line)
-            _reply(result=getattr(worker, request["call"])(**request["arguments"]))
+        try:
+            _reply(result=os.getpid())
+            for line in sys.stdin:
+                request = json.loads(line)
+                _reply(result=getattr(worker, request["call"])(**request["arguments"]))
+        finally:
+            worker.end()
     except (BenchError, OSError) as error:
         _reply(error=str(error))
         return 1

@@ -26,7 +26,7 @@ def test_nothing_to_draw_is_an_error(tmp_path):
 
 
 def test_unknown_format_is_named_before_anything_is_measured():
-    with pytest.raises(BenchError, match="plot.xyz: no format"):
+    with pytest.raises(BenchError, match=r"plot\.xyz: no format"):
         plot.check("plot.xyz")
 
 
