@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -19,7 +20,12 @@ _FORMS = (
 
 def format_date(seconds: float) -> str:
     """Return the IMF-fixdate of a time in seconds since 1970, fractions cut off."""
-    moment = _EPOCH + timedelta(seconds=int(seconds))
+    return _format_second(int(seconds))
+
+
+@lru_cache(64)
+def _format_second(seconds: int) -> str:
+    moment = _EPOCH + timedelta(seconds=seconds)
     day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
     return f"{day}, {moment.day:02} {month} {moment.year:04} {moment:%H:%M:%S} GMT"
 

@@ -75,6 +75,7 @@ class Files:
         self._root = os.path.realpath(root)
         if not os.path.isdir(self._root):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
+        self._below = os.path.join(self._root, "")
         self._types = MediaTypes()
 
     def __call__(self, request: Request) -> Answer:
@@ -103,7 +104,7 @@ class Files:
     def _resolve(self, path: str) -> str | None:
         """Return ``path`` without links, or None if that leads out of the root."""
         path = os.path.realpath(path)
-        return path if os.path.commonpath((path, self._root)) == self._root else None
+        return path if path == self._root or path.startswith(self._below) else None
 
     def _serve_file(self, request: Request, path: str, name: str) -> Answer:
         # Looked at before opening, since opening a device can have effects; and again after.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from urllib.parse import quote
 
 from netstack.core.address import parse_address
@@ -23,6 +24,7 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_\-]{0,61}[a-z0-9_])?")
 _NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
 _SAFE = "!#$%&'()*+,/:;=?@[]~-._"
+_CACHED_LENGTH = 255  # characters: names of hosts are no longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,10 @@ def parse_authority(text: str) -> tuple[str, int | None]:
 
     Raises: ValueError. What looks like an address must be one: no octal, no short forms.
     """
+    return _known_authority(text) if len(text) <= _CACHED_LENGTH else _parse_authority(text)
+
+
+def _parse_authority(text: str) -> tuple[str, int | None]:
     match = _AUTHORITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a host and port")
@@ -116,6 +122,10 @@ def parse_authority(text: str) -> tuple[str, int | None]:
     if port is not None and not 0 < port < 65_536:
         raise ValueError(f"{port} is not a port")
     return _check_host(match["host"]), port
+
+
+# A server is asked under the same few names again and again.
+_known_authority = lru_cache(64)(_parse_authority)
 
 
 def _split(text: str) -> dict[str, str | None]:
