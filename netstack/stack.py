@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from netstack.core.trace import TraceEvent
     from netstack.internet.echo import EchoEndpoint, EchoError, EchoReply
     from netstack.link.interface import Interface
+    from netstack.link.output import OutputQueue
     from netstack.transport.tcp.connection import Connection
     from netstack.transport.tcp.forwarder import Incoming
     from netstack.transport.tcp.info import ConnectionInfo
@@ -95,16 +96,28 @@ class Stack:
         the stack itself sets it to False and sees the exception."""
         self.last_error: BaseException | None = None
         self._interfaces: dict[Device, Interface] = {}
+        self.attachments = 0
+        """How often a device came or went: whoever watches them sees whether to look again."""
+        self._outputs: tuple[OutputQueue, ...] = ()
+        self._silent: tuple[Device, ...] = ()  # devices that no descriptor speaks for
         self._attach_loopback()
 
     def _attach_loopback(self) -> None:
         device = LoopbackDevice()
         interface = RawIpInterface(self.context, 0, device)
         self._interfaces[device] = interface
+        self._note_attachment()
         self.internet.add_interface(interface)
         self.internet.add_address(interface, parse_cidr("127.0.0.1/8"))
 
     # ---- devices ---------------------------------------------------------------------------
+
+    def _note_attachment(self) -> None:
+        self.attachments += 1
+        self._outputs = tuple(each.output for each in self._interfaces.values())
+        self._silent = tuple(
+            device for device in self._interfaces if type(device).pending is not Device.pending
+        )
 
     @property
     def devices(self) -> list[Device]:
@@ -140,6 +153,7 @@ class Stack:
         else:
             interface = RawIpInterface(self.context, index, device)
         self._interfaces[device] = interface
+        self._note_attachment()
         self.internet.add_interface(interface)
         for address in parsed:
             self.internet.add_address(interface, address)
@@ -151,6 +165,7 @@ class Stack:
     def detach(self, device: Device) -> None:
         """Take ``device`` out; its routes and neighbours go with it."""
         interface = self._interfaces.pop(device)
+        self._note_attachment()
         self.internet.remove_interface(interface)
         interface.close()
 
@@ -189,12 +204,16 @@ class Stack:
     def poll(self, now: float) -> None:
         """End the burst: what descriptor-less devices hold, due timers, then all output."""
         self.enter(now)
-        for device in self.devices:
+        context = self.context
+        for device in self._silent:
             if device.pending():
                 self.receive(device, device.receive_burst(), now)
-        self._guarded(self.context.timers.run_due, self.context.now)
+        due = context.timers.next_deadline()
+        if due is not None and due <= context.now:
+            self._guarded(context.timers.run_due, context.now)
         self._guarded(self._transmit)
-        self.context.deliver_trace()
+        if context.trace is not None:
+            context.deliver_trace()
 
     def _transmit(self) -> None:
         now = self.context.now
@@ -203,11 +222,11 @@ class Stack:
         for _ in range(_ROUNDS):
             tcp.transmit_due(now)
             drained = True
-            for interface in self._interfaces.values():
-                if interface.queued:
-                    drained = interface.flush() and drained
+            for output in self._outputs:
+                if output.frames:
+                    drained = output.flush() and drained
             tcp.room_again()  # a queue that drained wakes nobody else
-            if not tcp.work_pending or not drained:
+            if not tcp.dirty or not drained:
                 return
 
     def _guarded(self, function: Callable[..., object], *args: object) -> bool:
@@ -250,10 +269,13 @@ class Stack:
     def next_deadline(self) -> float | None:
         """Return when ``poll`` is next needed, in seconds; <= now: at once; None: not at all."""
         now = self.context.now
-        if self.tcp.work_pending:
+        if self.tcp.dirty:
             return now
-        for device, interface in self._interfaces.items():
-            if device.pending() or (interface.queued and not interface.busy):
+        for output in self._outputs:
+            if output.frames and not output.busy:
+                return now
+        for device in self._silent:
+            if device.pending():
                 return now
         return self.context.timers.next_deadline()
 

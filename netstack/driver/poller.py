@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from netstack.device.base import Device
     from netstack.link.interface import Interface
     from netstack.stack import Stack
 
@@ -62,7 +61,7 @@ class Poller:
         weakref.finalize(self, _close_all, self._owned).atexit = False
         self.watched: dict[int, tuple[Stack, Interface]] = {}
         self.waits_for_output = False
-        self._known: list[tuple[Device, ...]] = []
+        self._known: list[tuple[Stack, int]] = []
         self._failed: set[int] = set()
         self._poll: select.poll | None = None
         self._many_cpus = _cpus() > 1
@@ -82,7 +81,7 @@ class Poller:
 
     def changed(self, stacks: Iterable[Stack]) -> bool:
         """Return whether a device came or went since ``rebuild``."""
-        return self._poll is None or self._known != [tuple(stack.devices) for stack in stacks]
+        return self._poll is None or self._known != [(each, each.attachments) for each in stacks]
 
     @property
     def misses_output(self) -> bool:
@@ -111,7 +110,7 @@ class Poller:
         """Watch the devices that ``stacks`` have now; only for the leader, in its section."""
         poll = select.poll()
         poll.register(self.wake_fd, select.POLLIN)
-        self._known = [tuple(stack.devices) for stack in stacks]
+        self._known = [(stack, stack.attachments) for stack in stacks]
         self.watched = {}
         self._failed = set()
         for stack in stacks:

@@ -163,7 +163,7 @@ class EthernetInterface(Interface):
         tail = self._tail_v4 if header[end] >> 4 == 4 else self._tail_v6
         header[start:end] = mac + tail
         frame.start = start
-        return self._output.add(frame, length + HEADER_LENGTH, flow)
+        return self.output.add(frame, length + HEADER_LENGTH, flow)
 
     def _group_mac(self, next_hop: IPAddress) -> bytes | None:
         """Return the link address of a broadcast or multicast next hop."""
@@ -182,7 +182,7 @@ class EthernetInterface(Interface):
         header = bytearray(mac + self.mac + _TYPE_ARP + packet)
         frame = Frame(header)
         frame.reason = reason
-        return self._output.add(frame, len(header), _ARP_FLOW)
+        return self.output.add(frame, len(header), _ARP_FLOW)
 
     def _give_up(self, next_hop: IPAddress, frame: Frame) -> None:
         if self.on_unresolved is None:

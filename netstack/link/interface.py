@@ -8,7 +8,7 @@ from netstack.core.errors import DeviceError
 from netstack.core.trace import FrameReceived
 from netstack.device.acks import leave_out_superseded
 from netstack.device.offload import coalesce as merge
-from netstack.link.output import OutputQueue, header_octets, wire_octets
+from netstack.link.output import MAX_FLUSH, OutputQueue, header_octets, wire_octets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +57,7 @@ class Interface:
         self.on_change: Callable[[], None] | None = None
         self._rest: Iterator[Frame] = iter(())  # of the burst under way
         self.on_unresolved: Callable[[IPAddress, Frame, int], None] | None = None
-        self._output = OutputQueue(
+        self.output = OutputQueue(
             context, device, self.name, self.link_octets, self.min_frame_octets
         )
 
@@ -123,12 +123,12 @@ class Interface:
     @property
     def queued(self) -> int:
         """How many frames wait for the device, super-segments counted once."""
-        return self._output.frames
+        return self.output.frames
 
     @property
     def busy(self) -> bool:
         """Whether frames wait because the device took no more, not for want of a turn."""
-        return self._output.busy
+        return self.output.busy
 
     def send_packet(self, next_hop: IPAddress, frame: Frame, flow: object = None) -> bool:
         """Send the packet at ``frame.start`` to a neighbour.
@@ -139,19 +139,19 @@ class Interface:
 
     def room(self, flow: object) -> int:
         """Return how many octets ``flow`` may queue here now; 128 KiB at most."""
-        return self._output.room(flow)
+        return self.output.room(flow)
 
-    def flush(self, limit: int = 256) -> bool:
+    def flush(self, limit: int = MAX_FLUSH) -> bool:
         """Hand queued frames to the device, a turn for each flow.
 
         False = the device is busy or ``limit`` frames went: some still wait.
         """
-        return self._output.flush(limit)
+        return self.output.flush(limit)
 
     def close(self) -> None:
         """Forget all that waits here, counted; for an interface that leaves its stack."""
         self.up = False
-        waiting = self._output.clear()
+        waiting = self.output.clear()
         if waiting:
             self.context.drop("link.down", waiting)
 

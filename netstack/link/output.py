@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MAX_FLOW_OCTETS = 128 * 1024  # of one flow; one more frame may begin below that
 MAX_OCTETS = 8 * 1024 * 1024  # of all flows
+MAX_FLUSH = 256  # frames handed over in one turn
 MAX_FRAMES = 4096  # of all flows, super-segments counted once
 
 
@@ -118,7 +119,7 @@ class OutputQueue:
         self.frames = self.octets = 0
         return waiting
 
-    def flush(self, limit: int) -> bool:
+    def flush(self, limit: int = MAX_FLUSH) -> bool:
         """Hand up to ``limit`` frames to the device; False = some still wait."""
         self.busy = False
         if not self._ring:

@@ -33,4 +33,4 @@ class RawIpInterface(Interface):
     def send_packet(self, next_hop: IPAddress, frame: Frame, flow: object = None) -> bool:
         """Queue the packet; ``next_hop`` makes no difference."""
         length = self._packet_octets(frame)
-        return length > 0 and self._output.add(frame, length, flow)
+        return length > 0 and self.output.add(frame, length, flow)

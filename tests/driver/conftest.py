@@ -173,6 +173,10 @@ class FakeStack:
         self.devices.append(device)
         self.interfaces.append(FakeInterface(device))
 
+    @property
+    def attachments(self) -> int:
+        return len(self.devices)
+
     def connection(self, number: int) -> FakeConnection:
         return self.connections.setdefault(number, FakeConnection(self, number))
 

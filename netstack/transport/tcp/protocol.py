@@ -72,7 +72,7 @@ class Tcp:
         self.forwarder: Callable[[Incoming], None] | None = None
         self.current: Connection | None = None  # being processed, for repair after a cut
         self._local_ports: dict[int, int] = {}  # local port -> connections that use it
-        self._dirty: deque[Connection] = deque()
+        self.dirty: deque[Connection] = deque()  # what ``transmit_due`` will ask
         self._no_room: list[Connection] = []
         self.time_wait = TimeWaitTable(self)
         self.orphans = Orphans(context)
@@ -452,7 +452,7 @@ class Tcp:
         """Let ``connection`` decide about output at the end of the burst."""
         if not connection.dirty:
             connection.dirty = True
-            self._dirty.append(connection)
+            self.dirty.append(connection)
 
     def wait_for_room(self, connection: Connection) -> None:
         """The queue below is full for this flow: try again when it has drained."""
@@ -470,14 +470,9 @@ class Tcp:
             elif connection.state is not State.CLOSED:
                 self._no_room.append(connection)
 
-    @property
-    def work_pending(self) -> bool:
-        """Whether ``transmit_due`` would do something."""
-        return bool(self._dirty)
-
     def transmit_due(self, now: float) -> None:
         """Let each dirty connection transmit once, round robin."""
-        dirty = self._dirty
+        dirty = self.dirty
         for _ in range(len(dirty)):
             connection = dirty.popleft()
             connection.dirty = False
@@ -488,7 +483,7 @@ class Tcp:
 
     def mark_all_dirty(self) -> None:
         """Rebuild the indexes from the connections' own fields, after a cut step."""
-        self._dirty.clear()
+        self.dirty.clear()
         ports: dict[int, int] = {}
         for key in (*self.connections, *(record.key for record in self.time_wait)):
             port = int.from_bytes(key[-2:], "big")
@@ -498,7 +493,7 @@ class Tcp:
         fast_open.recount(self.listeners.values(), self.connections.values())
         for connection in self.connections.values():
             connection.dirty = True
-            self._dirty.append(connection)
+            self.dirty.append(connection)
             connection.update_timer()
 
     def confirm_path(self, connection: Connection) -> None:
