@@ -49,6 +49,12 @@ class SendBuffer:
             self._chunks.append(memoryview(data)[:length])
             self.end += length
             return
+        if isinstance(data, bytes) and length == len(data) and not self._chunks:
+            # Most often nothing follows before it is acknowledged.
+            self._starts.append(self.end)
+            self._chunks.append(memoryview(data))
+            self.end += length
+            return
         view = memoryview(data).cast("B")
         taken = 0
         while taken < length:

@@ -78,7 +78,8 @@ class TimerQueue:
         if timer.deadline is not None:
             timer.deadline = None
             self._armed.pop(timer, None)
-            self._sweep()
+            if len(self._heap) > 64:
+                self._sweep()
 
     def rebuild(self) -> None:
         """Derive the heap from the armed timers: an exception may have hit between two lines."""
@@ -94,7 +95,8 @@ class TimerQueue:
         timer.queued = deadline
         self._serial += 1
         heappush(self._heap, (deadline, self._serial, timer))
-        self._sweep()
+        if len(self._heap) > 64:
+            self._sweep()
 
     def _sweep(self) -> None:
         # Also after disarming: what a stale entry would keep alive is its owner, such as a

@@ -34,8 +34,8 @@ class _Flow:
 
     __slots__ = ("frames", "key", "octets")
 
-    def __init__(self, key: object) -> None:
-        self.key = key
+    def __init__(self) -> None:
+        self.key: object = None
         self.frames: deque[tuple[Frame, int]] = deque()
         self.octets = 0
 
@@ -74,6 +74,7 @@ class OutputQueue:
         self._padding = bytes(min_length)
         self._flows: dict[object, _Flow] = {}  # those with frames only
         self._ring: deque[_Flow] = deque()
+        self._spare: _Flow | None = None  # one that left: most often it is the next to come
         self._cut: list[Frame] = []  # what is left of the first flow's super-segment, last first
         self._sent = [0, 0, 0]  # wire frames, octets, super-segments since the last count
 
@@ -101,7 +102,11 @@ class OutputQueue:
         self.octets += length
         self.frames += 1
         if queue is None:
-            queue = _Flow(flow)
+            queue, self._spare = self._spare, None
+            if queue is None:
+                queue = _Flow()
+            queue.key = flow
+            queue.octets = 0
             queue.frames.append((frame, length))
             self._ring.append(queue)
             self._flows[flow] = queue
@@ -159,9 +164,13 @@ class OutputQueue:
                     self.busy = True
                     return False
                 limit -= 1
-                sent[0] += frame.segments
-                sent[1] += wire_octets(frame, length)
-                sent[2] += frame.gso_size > 0
+                if frame.gso_size:
+                    sent[0] += frame.segments
+                    sent[1] += wire_octets(frame, length)
+                    sent[2] += 1
+                else:
+                    sent[0] += 1
+                    sent[1] += length
             flow.frames.popleft()
             flow.octets -= length
             if not flow.frames:
@@ -177,6 +186,7 @@ class OutputQueue:
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
         self._ring.popleft()
+        self._spare = flow
 
     def _send_cut(self, frame: Frame, limit: int, *, partial: bool) -> int:
         """Transmit the wire frames of a super-segment; return what is left of ``limit``."""

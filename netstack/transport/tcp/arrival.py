@@ -17,7 +17,7 @@ from netstack.transport.tcp import ecn, fast_open, output, urgent, user_timeout
 from netstack.transport.tcp.autotuning import grow_send_buffer
 from netstack.transport.tcp.connection import PAWS_IDLE
 from netstack.transport.tcp.receiver import MAX_WINDOW_SCALE
-from netstack.transport.tcp.state import CAN_RECEIVE_TEXT, State
+from netstack.transport.tcp.state import CAN_RECEIVE_TEXT, SYN_RECEIVED, SYN_SENT, State
 from netstack.wire.tcp import ACK, FIN, RST, SYN, URG
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ CONFIRM_INTERVAL = 1.0  # seconds between hints to the neighbour cache
 
 def receive_segment(connection: Connection, segment: Segment, now: float) -> None:
     """Process a segment whose checksum is good, in any state but CLOSED, LISTEN, TIME-WAIT."""
-    if connection.state is State.SYN_SENT:
+    state, receiver = connection.state, connection.receiver
+    if state is SYN_SENT:
         _receive_in_syn_sent(connection, segment, now)
         return
-    seq = unwrap(segment.seq, connection.receiver.rcv_nxt)
-    if connection.state is State.SYN_RECEIVED and segment.flags & (SYN | ACK | RST) == SYN | ACK:
+    seq = unwrap(segment.seq, receiver.rcv_nxt)
+    if state is SYN_RECEIVED and segment.flags & (SYN | ACK | RST) == SYN | ACK:
         seq = _skip_known_syn(connection, segment, seq)
     if not _check_sequence(connection, segment, seq, now):
         return
@@ -56,9 +57,8 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
         _take_signals(connection, segment, seq, now)
     if segment.length:
         _take_text(connection, segment, seq, now)
-    if flags & FIN:
-        _note_fin(connection, segment, seq)
-    _check_fin(connection)
+    if flags & FIN or receiver.fin_seq is not None:
+        _take_fin(connection, segment, seq)
 
 
 def _take_signals(connection: Connection, segment: Segment, seq: int, now: float) -> None:
@@ -304,7 +304,7 @@ def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -
     sender = connection.sender
     context = connection.tcp.context
     ack = unwrap(segment.ack, sender.snd_una)
-    if connection.state is State.SYN_RECEIVED:
+    if connection.state is SYN_RECEIVED:
         return _check_ack_of_syn(connection, segment, seq, ack, now)
     if ack > sender.snd_max:
         context.drop("tcp.ack_of_unsent", segment.segments)
@@ -319,7 +319,8 @@ def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -
     blocks = segment.sack_blocks if sender.sack_on else ()
     if ack > sender.snd_una:
         sender.on_ack(ack, now, _timestamp_rtt(connection, segment, now), blocks)
-        grow_send_buffer(sender)
+        if sender.buffer_size < sender.buffer_limit:
+            grow_send_buffer(sender)
         connection.soft_error = None
         if now - connection.confirmed_at >= CONFIRM_INTERVAL:
             connection.confirmed_at = now
@@ -327,8 +328,9 @@ def _check_ack(connection: Connection, segment: Segment, seq: int, now: float) -
         _update_window(connection, segment, seq, ack, window, now)
         connection.tcp.mark_dirty(connection)
         connection.on_room()
-        connection.tcp.sample(connection)
-        return _after_our_fin(connection)
+        if context.trace is not None:
+            connection.tcp.sample(connection)
+        return not sender.fin_queued or _after_our_fin(connection)
     if ack == sender.snd_una and blocks and (sender.queue or sender.recovery or sender.tail_probe):
         # What SACK tells counts, whatever the window does: no duplicates are counted. A D-SACK
         # may come when all is acknowledged already.
@@ -411,13 +413,14 @@ def _update_window(
     if not (sender.snd_wl1 < seq or (sender.snd_wl1 == seq and sender.snd_wl2 <= ack)):
         return
     before = sender.snd_wnd
-    sender.snd_wl1, sender.snd_wl2 = seq, ack
+    sender.snd_wl1 = seq
+    sender.snd_wl2 = ack
     if (window == 0 or sender.persist) and not connection.orphan:
         # RFC 9293 3.8.6.1 (MUST-37): an answered probe is progress, however long it goes on;
         # but what its user has closed may be ended (RFC 6429 4).
         sender.last_progress = now
-    sender.on_window(window, grew=window > before)
     if window != before:
+        sender.on_window(window, grew=window > before)
         connection.tcp.mark_dirty(connection)
 
 
@@ -484,6 +487,12 @@ def _take_text(connection: Connection, segment: Segment, seq: int, now: float) -
         connection.set_ack(Reason.ACK_OUT_OF_ORDER)
     elif not advanced or seq < receiver.rcv_nxt - advanced:
         connection.set_ack(Reason.ACK_UNACCEPTABLE)
+
+
+def _take_fin(connection: Connection, segment: Segment, seq: int) -> None:
+    if segment.flags & FIN:
+        _note_fin(connection, segment, seq)
+    _check_fin(connection)
 
 
 def _note_fin(connection: Connection, segment: Segment, seq: int) -> None:

@@ -29,7 +29,18 @@ from netstack.transport.tcp.info import ConnectionInfo, describe
 from netstack.transport.tcp.receiver import Receiver
 from netstack.transport.tcp.rtt import RttEstimator
 from netstack.transport.tcp.sender import Sender
-from netstack.transport.tcp.state import CAN_SEND, LINGERING, TRANSITIONS, State
+from netstack.transport.tcp.state import (
+    CAN_SEND,
+    CLOSE_WAIT,
+    CLOSED,
+    ESTABLISHED,
+    LINGERING,
+    SYN_RECEIVED,
+    SYN_SENT,
+    TIME_WAIT,
+    TRANSITIONS,
+    State,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -194,10 +205,11 @@ class Connection:
 
         As in Linux: whoever waits for room is not woken for each segment acknowledged.
         """
-        open_ = self.state in (State.ESTABLISHED, State.CLOSE_WAIT)
-        if (open_ or self.opens_early) and not self.sender.fin_queued:
-            return self.sender.room() >= max(self.sender.buffer_size // 3, 1)
-        return self.state is not State.SYN_SENT and self.state is not State.SYN_RECEIVED
+        state, sender = self.state, self.sender
+        open_ = state is ESTABLISHED or state is CLOSE_WAIT
+        if (open_ or self.opens_early) and not sender.fin_queued:
+            return sender.room() >= max(sender.buffer_size // 3, 1)
+        return state is not SYN_SENT and state is not SYN_RECEIVED
 
     @property
     def opens_early(self) -> bool:
@@ -248,12 +260,12 @@ class Connection:
             view = memoryview(data).cast("B")
         tcp = self.tcp
         tcp.current = self  # a cut may leave it half changed
-        start = self.sent
         taken = self.sender.take(view)
         self._was_full = taken < len(view)
         if taken:
             tcp.memory.settle(self)
-            self._trace_call("send", start, start + taken)
+            if tcp.context.trace is not None:
+                self._trace_call("send", self.sent - taken, self.sent)
             if self.sender.cork is not None:
                 timeouts.hold_cork(self)
             tcp.mark_dirty(self)
@@ -553,7 +565,8 @@ class Connection:
 
     def update_timer(self) -> None:
         """Arm the one timer for the earliest deadline."""
-        if self.state in (State.CLOSED, State.TIME_WAIT):
+        state = self.state
+        if state is CLOSED or state is TIME_WAIT:
             return
         deadline = self.sender.timer_deadline
         other = self.receiver.ack_deadline
@@ -563,11 +576,14 @@ class Connection:
         other = self.idle_deadline
         if other is not None and (deadline is None or other < deadline):
             deadline = other
-        self.timer.housekeeping = not urgent
+        timer = self.timer
+        timer.housekeeping = not urgent
+        if deadline == timer.deadline:
+            return
         if deadline is None:
-            self.tcp.context.timers.disarm(self.timer)
+            self.tcp.context.timers.disarm(timer)
         else:
-            self.tcp.context.timers.arm(self.timer, deadline)
+            self.tcp.context.timers.arm(timer, deadline)
 
     def _trace_call(self, call: str, start: int, end: int) -> None:
         context = self.tcp.context

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netstack.transport.tcp.state import State
+from netstack.transport.tcp.state import CLOSED, TIME_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,6 +33,7 @@ LARGE_FLOOR = 16_384
 
 RANGE_OVERHEAD = 200  # octets of a range in flight, without its octets; measured
 _PARTS = 8  # of the limit, counted below
+_TIGHT, _RELAXED = 6, 5
 
 
 class Memory:
@@ -56,25 +57,27 @@ class Memory:
     def settle(self, connection: Connection) -> None:
         """Account for what ``connection`` holds now."""
         held = 0
+        waiting = None
+        state = connection.state
         # What the application has not read when TIME-WAIT begins is its own affair.
-        if connection.state not in (State.CLOSED, State.TIME_WAIT):
+        if state is not CLOSED and state is not TIME_WAIT:
             sender, receiver = connection.sender, connection.receiver
             if sender.buffer is not None:
                 held = sender.buffer.held
             held += len(sender.queue) * RANGE_OVERHEAD
             if receiver.buffer is not None:
                 held += receiver.buffer.held
-            if receiver.out_of_order is not None:
-                held += receiver.out_of_order.charged
+            waiting = receiver.out_of_order
+            if waiting is not None:
+                held += waiting.charged
                 self._out_of_order[connection] = None
-            elif connection in self._out_of_order:
-                del self._out_of_order[connection]
-        elif connection in self._out_of_order:
-            del self._out_of_order[connection]
+        if waiting is None and self._out_of_order:
+            self._out_of_order.pop(connection, None)
         if held != connection.held:
             self.used += held - connection.held
             connection.held = held
-            self._judge()
+            if self.tight or self.used * _PARTS >= self.limit * _TIGHT:
+                self._judge()
 
     def recount(self, connections: Iterable[Connection]) -> None:
         """Count anew what ``connections``, all there are, hold: a step was cut."""
@@ -89,7 +92,7 @@ class Memory:
         if self.used >= self.limit and self._out_of_order:
             self._prune()
         self.full = self.used >= self.limit
-        eighths = 5 if self.tight else 6  # once tight, it takes more room to relax
+        eighths = _RELAXED if self.tight else _TIGHT  # once tight, it takes more room to relax
         self.tight = self.used * _PARTS >= self.limit * eighths
 
     def admits(self, receiver: Receiver, seq: int) -> bool:

@@ -14,7 +14,7 @@ from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason, SegmentSent
 from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
 from netstack.transport.tcp import ecn, fast_open, pmtud, user_timeout
-from netstack.transport.tcp.state import State
+from netstack.transport.tcp.state import CLOSED, SYN_RECEIVED, TIME_WAIT, State
 from netstack.transport.tcp.tail_probe import next_probe
 from netstack.transport.tcp.transmission import Transmission, needs_persist, next_range, probe
 from netstack.wire.tcp import (
@@ -41,6 +41,7 @@ TIMESTAMPS_LENGTH = 12  # octets in every segment once negotiated
 PROTOCOL_TCP = 6
 _TIMESTAMP_HZ = 1000  # RFC 7323 5.4: between 1 ms and 1 s a tick
 MAX_SUPER_SEGMENT = 65_535 - 40 - 40  # octets of payload: IP total length less all headers
+_PARTIAL, _TCPV4 = Checksum.PARTIAL, GsoType.TCPV4
 _BURST_TIME = 0.001  # seconds at the current rate that one super-segment may span
 
 
@@ -66,7 +67,7 @@ def advertised_mss(path: Path) -> int:
 
 def timestamp(connection: Connection, now: float) -> int:
     """Return the timestamp clock of this connection at ``now``."""
-    return clock(now, connection.ts_offset)
+    return (int(now * _TIMESTAMP_HZ) + connection.ts_offset) & MASK
 
 
 def clock(now: float, offset: int) -> int:
@@ -101,21 +102,24 @@ def update_mss(connection: Connection) -> None:
 def transmit_due(connection: Connection, now: float) -> bool:
     """Send what may leave now: data, FIN, or a bare ACK; True if more could follow at once."""
     state = connection.state
-    if state is State.CLOSED:
+    if state is CLOSED:
         return False
-    if not refresh_path(connection, now):
+    if connection.path.generation != connection.tcp.internet.generation and not refresh_path(
+        connection, now
+    ):
         connection.sender.wait(now)
         connection.update_timer()
         return False
     more = False
-    if state <= State.SYN_RECEIVED:
+    if state <= SYN_RECEIVED:
         _transmit_syn(connection, now)
         if fast_open.sends_early(connection):
             more = _transmit_data(connection, now)
-    elif state is not State.TIME_WAIT:
+    elif state is not TIME_WAIT:
         more = _transmit_data(connection, now)
-    if connection.receiver.ack_reason is not None and state >= State.SYN_RECEIVED:
-        send_ack(connection, connection.receiver.ack_reason)
+    reason = connection.receiver.ack_reason
+    if reason is not None and state >= SYN_RECEIVED:
+        send_ack(connection, reason)
     connection.update_timer()
     return more
 
@@ -164,6 +168,8 @@ def _transmit_data(connection: Connection, now: float) -> bool:
     if connection.path_search is not None and not _probe_path(connection, now):
         return False
     for _ in range(4):
+        if sender.snd_nxt >= sender.end and not sender.queue.lost_octets:
+            return False
         room = connection.path.room(connection.key)
         limit = _burst_limit(connection, min(room, MAX_SUPER_SEGMENT))
         transmission = next_range(sender, now, limit)
@@ -353,14 +359,14 @@ def _send(
     if pointer:
         header[HEADROOM + 18 : HEADROOM + 20] = pointer.to_bytes(2, "big")
     frame = Frame(header, pieces, start=HEADROOM)
-    frame.checksum = Checksum.PARTIAL
+    frame.checksum = _PARTIAL
     frame.checksum_start = HEADROOM
     frame.checksum_offset = CHECKSUM_OFFSET
     frame.reason = reason
     mss = connection.sender.mss
     if length > mss:
         frame.gso_size = mss
-        frame.gso_type = GsoType.TCPV4 if path.source.version == 4 else GsoType.TCPV6
+        frame.gso_type = _TCPV4 if path.source.version == 4 else GsoType.TCPV6
         frame.segments = -(-length // mss)
     tcp = connection.tcp
     context = tcp.context

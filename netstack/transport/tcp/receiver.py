@@ -151,11 +151,12 @@ class Receiver:
         """
         offered = self.rcv_adv - self.rcv_nxt
         window = offered
-        free = self.free()
-        if free - offered >= min((self._size() + 1) // 2, self.mss):
+        held = self.buffer.length if self.buffer is not None else 0
+        size = self._size()
+        free = max(size - held, 0)
+        if free - offered >= min((size + 1) // 2, self.mss):
             window = free
         field = min(window >> scale, 0xFFFF)
-        held = self.buffer.length if self.buffer is not None else 0
         promised = held + (field << scale)
         if field << scale < offered and field < 0xFFFF and promised <= self.buffer_size * 9 // 8:
             field += 1
@@ -168,9 +169,11 @@ class Receiver:
         Two segments, or half the buffer: what a sender with silly-window avoidance waits for.
         """
         # What the scale cannot tell the peer is no news.
-        gain = min(self.free(), 0xFFFF << self.shift) - (self.rcv_adv - self.rcv_nxt)
         half = (self._size() + 1) // 2
-        return gain >= min(half, 2 * self.mss) and self.rcv_adv - self.rcv_nxt < half
+        offered = self.rcv_adv - self.rcv_nxt
+        if offered >= half:
+            return False
+        return min(self.free(), 0xFFFF << self.shift) - offered >= min(half, 2 * self.mss)
 
     # ---- segment text ----------------------------------------------------------------------
 

@@ -30,7 +30,8 @@ class RttEstimator:
 
     def on_sample(self, rtt: float) -> None:
         """Take in a measurement; ends any back-off (RFC 6298 2.2, 2.3, 5)."""
-        rtt = max(rtt, MIN_RTT)
+        if rtt < MIN_RTT:
+            rtt = MIN_RTT
         if not self.srtt:
             self.srtt = rtt
             self.rttvar = rtt / 2
@@ -38,7 +39,8 @@ class RttEstimator:
         else:
             self.rttvar += (abs(self.srtt - rtt) - self.rttvar) / 4
             self.srtt += (rtt - self.srtt) / 8
-            self.min_rtt = min(self.min_rtt, rtt)
+            if rtt < self.min_rtt:
+                self.min_rtt = rtt
         self.backoff = 0
         # As Linux does: the minimum bounds the margin, not the sum. On a steady path of 200 ms
         # the sum alone would leave no margin at all.
@@ -47,6 +49,8 @@ class RttEstimator:
 
     def timeout(self) -> float:
         """Return the current timeout, back-off included (RFC 6298 5.5)."""
+        if not self.backoff:
+            return self.rto
         return float(min(self.rto * (1 << min(self.backoff, 16)), self.config.max_rto))
 
     def back_off(self) -> None:

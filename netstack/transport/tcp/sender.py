@@ -175,7 +175,8 @@ class Sender:
 
     def room(self) -> int:
         """Return how many octets the send buffer still takes."""
-        used = len(self.buffer) if self.buffer is not None else 0
+        buffer = self.buffer
+        used = buffer.end - buffer.start if buffer is not None else 0
         size = self.buffer_size
         if self.memory is not None and self.memory.tight:
             size = min(size, max(used + self.memory.left, FLOOR))
@@ -215,10 +216,11 @@ class Sender:
                 self.rto_deadline = None
             self.retransmitted_segments += sent.segments
             self.retransmitted_octets += end - start
-        self.flight_sent = self.flight_size
+        queue = self.queue
+        self.flight_sent = self.snd_nxt - self.snd_una - queue.lost_octets - queue.sacked_octets
         if recovery is not None:
             recovery.on_sent(end - start, now, again=sent is not None)
-        if transmission.reason is not Reason.PROBE:
+        if self.persist and transmission.reason is not Reason.PROBE:
             self.persist = False
         self._arm(now)  # RFC 8985 7.2: each transmission puts the tail probe off
 
@@ -279,16 +281,19 @@ class Sender:
         octets = ack - self.snd_una
         # Of several acknowledgments in a burst, each finds the flight that the window allowed:
         # nothing could be sent between them.
-        flight = max(self.flight_size, self.flight_sent)
         sacked_before = queue.sacked_octets
+        flight = max(
+            self.snd_nxt - self.snd_una - queue.lost_octets - sacked_before, self.flight_sent
+        )
         gone = queue.acknowledge(ack) if octets else []
         rtt = _round_trip(gone, now)
         ranges = [sent for sent in gone if not sent.sacked]
         dsack = self._take_blocks(blocks, ack, ranges) if blocks else None
-        if rtt is None and ranges and not octets and ranges[-1].transmissions == 1:
-            rtt = now - ranges[-1].sent_at
-        if rtt is None and octets:
-            rtt = timestamp_rtt
+        if rtt is None:
+            if octets:
+                rtt = timestamp_rtt
+            elif ranges and ranges[-1].transmissions == 1:
+                rtt = now - ranges[-1].sent_at
         if rtt is not None:
             self.rtt.on_sample(rtt)
         elif self.persist or any(sent.transmissions == 1 for sent in ranges):
@@ -301,12 +306,16 @@ class Sender:
         rate = self.rate
         if (flight > self.mss) if rate is None else (now >= rate.due):
             self._sample_rate(now)
-        echoed_at = None if timestamp_rtt is None else now - timestamp_rtt
-        self._recover(
-            Delivery(
-                now, ack, self.snd_nxt, octets, delivered, ranges, flight, rtt, echoed_at, dsack
-            )
-        )
+        if self.recovery is not None or queue.sacked_octets:
+            recovery = self.recovery or self._make_recovery()
+            recovery.on_ack(
+                Delivery(
+                    now, ack, self.snd_nxt, octets, delivered, ranges, flight, rtt,
+                    _sent_at(now, timestamp_rtt), dsack,
+                )
+            )  # fmt: skip
+        elif octets:
+            self.congestion.on_ack(now, octets, flight, self.rtt.srtt, rtt)
         if self.tail_probe is not None:
             tail_probe.on_ack(self, self.tail_probe, dsack, now, news=bool(octets or ranges))
         if octets or ranges:
@@ -367,19 +376,6 @@ class Sender:
             if left >= ack:
                 ranges.extend(self.queue.sack(left, right))
         return dsack
-
-    def _recover(self, delivery: Delivery) -> None:
-        recovery = self.recovery
-        if recovery is None:
-            if not self.queue.sacked_octets:
-                if delivery.octets:
-                    self.congestion.on_ack(
-                        delivery.now, delivery.octets, delivery.flight_size,
-                        self.rtt.srtt, delivery.rtt,
-                    )  # fmt: skip
-                return
-            recovery = self._make_recovery()
-        recovery.on_ack(delivery)
 
     def _make_recovery(self) -> Recovery:
         kind = SackRecovery if self.sack_on else RenoRecovery
@@ -486,14 +482,22 @@ class Sender:
                 self.queue.mark_lost(sent)
 
 
+def _sent_at(now: float, timestamp_rtt: float | None) -> float | None:
+    """Return when that was sent whose timestamp an acknowledgment echoes; None without one."""
+    return None if timestamp_rtt is None else now - timestamp_rtt
+
+
 def _round_trip(gone: list[SentRange], now: float) -> float | None:
     """Return the RTT of the last range acknowledged, if each was sent once.
 
     Karn: lost means sent again or about to be, which makes the acknowledgment ambiguous; and
     what came behind a hole waited for it to be filled.
     """
-    if not gone or any(sent.ambiguous or sent.lost for sent in gone):
+    if not gone:
         return None
+    for sent in gone:
+        if sent.ambiguous or sent.lost:
+            return None
     last = gone[-1]
     return None if last.sacked else now - last.sent_at
 

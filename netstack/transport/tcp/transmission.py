@@ -67,7 +67,8 @@ def _next_retransmission(sender: Sender, limit: int) -> Transmission | None:
 
 
 def _next_new(sender: Sender, now: float, limit: int) -> Transmission | None:
-    queued = sender.data_end - sender.snd_nxt
+    data_end = sender.data_end
+    queued = data_end - sender.snd_nxt
     if queued <= 0:
         if sender.fin_queued and sender.snd_nxt == sender.data_end and _fin_fits(sender):
             return Transmission(sender.snd_nxt, sender.snd_nxt + 1, Reason.FIN)
