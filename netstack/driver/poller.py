@@ -25,6 +25,7 @@ SPIN_S = 100e-6
 
 _SPIN_CREDIT = 4  # waits in a row that ended within SPIN_S before spinning begins
 _MAX_CREDIT = 8
+_SPUN_IN_THE_WAY = -256  # credit after a spin that held up what it waited for
 _MAX_POLL_MS = 3_600_000  # poll takes a C int; waking once an hour costs nothing
 
 
@@ -142,11 +143,12 @@ class Poller:
         if left <= 0:
             ready = poll.poll(0)
         else:
-            if self._credit >= _SPIN_CREDIT and self._many_cpus:
+            spins = self._credit >= _SPIN_CREDIT and self._many_cpus
+            if spins:
                 ready = self._spin(poll, began + min(SPIN_S, left), contending)
             if not ready:
                 ready = poll.poll(self._milliseconds(left))
-            self._judge(monotonic() - began)
+            self._judge(monotonic() - began, spun=spins)
         return self._read_wake_fd(ready)
 
     def _spin(
@@ -158,12 +160,16 @@ class Poller:
                 return ready
         return []
 
-    def _judge(self, waited: float) -> None:
+    def _judge(self, waited: float, *, spun: bool) -> None:
         # A wait this short would have paid a spin; it tells without having to try one.
         if waited <= SPIN_S:
             self._credit = min(self._credit + 1, _MAX_CREDIT)
-        else:
-            self._credit = max(self._credit - 1, 0)
+        elif spun and waited <= 2 * SPIN_S:
+            # What came as soon as the spin was over waited for the CPU that it took: there is
+            # only one for both, whatever there was at first.
+            self._credit = _SPUN_IN_THE_WAY
+        elif self._credit > 0:
+            self._credit -= 1
 
     @staticmethod
     def _milliseconds(left: float) -> int | None:
