@@ -249,13 +249,14 @@ class RealTimeDriver(Sections, Driver):
                 self.contending.discard(waiter.thread)
                 self.enter()
                 now = monotonic()
+                moved = False
                 if self.leader is waiter:
                     self.sleep_until = 0.0
-                    self._step(ready, now)
+                    moved = self._step(ready, now)
                 elif self.heir is waiter:
                     self.heir = None
                 self.waiters.pop(waiter, None)
-                result = self._look(waiter, condition, now)
+                result = self._look(waiter, condition, now, moved)
                 if result is not PENDING or now >= deadline:
                     self._leave(waiter)
                     waiter.left = True
@@ -284,8 +285,13 @@ class RealTimeDriver(Sections, Driver):
         waiter: Waiter,
         condition: Callable[[float], T | Literal[Pending.PENDING]],
         now: float,
+        moved: bool,
     ) -> T | Literal[Pending.PENDING]:
-        """Ask the condition until it holds or nothing that concerns it changed by asking."""
+        """Ask the condition until it holds or nothing that concerns it changed by asking.
+
+        ``moved``: a burst was just taken in and not settled. What it brought is asked for before,
+        so that the answer to it and what the condition itself sends leave together.
+        """
         if waiter is not self.background.waiter:
             self.check_open()
         self.looking = waiter
@@ -295,14 +301,15 @@ class RealTimeDriver(Sections, Driver):
                 result = condition(now)
             except Exception as error:
                 if is_ordinary(error):
-                    self.settle(now)
+                    self.settle(now, moved)
                     self._leave(waiter)
                     waiter.left = True
                     self.torn = False
                 raise
             if result is not PENDING and id(waiter.endpoint) in self.mirrors:
                 self.touched[id(waiter.endpoint)] = waiter.endpoint
-            self.settle(now)
+            self.settle(now, moved)
+            moved = False
             if result is not PENDING or not waiter.again:
                 break
         self.looking = None
@@ -354,8 +361,8 @@ class RealTimeDriver(Sections, Driver):
             self._leave(waiter)
             self.torn = False
 
-    def _step(self, ready: list[tuple[int, int]], now: float) -> None:
-        """Take one burst from each device that is ready."""
+    def _step(self, ready: list[tuple[int, int]], now: float) -> bool:
+        """Take one burst from each device that is ready; return whether that is to be settled."""
         moved = False
         for descriptor, mask in ready:
             known = self.poller.watched.get(descriptor)
@@ -369,8 +376,7 @@ class RealTimeDriver(Sections, Driver):
             if mask & _OUTPUT:
                 self.repairs.guard(stack, stack.poll, now)
             moved = True
-        if moved:
-            self.settle(now, moved)
+        return moved
 
     def _receive(self, stack: Stack, device: Device, now: float, mask: int) -> bool:
         """Take one burst; False if the device has failed, so that polling it would spin."""
