@@ -79,6 +79,7 @@ class Connection:
         "idle_deadline",
         "keepalive",
         "keepalive_probes_sent",
+        "keepalive_times",
         "key",
         "linger",
         "listener",
@@ -151,9 +152,8 @@ class Connection:
         self.urgent: Urgent | None = None  # made when urgent data is sent or announced
         self.user_timeout: float | None = None
         self.peer_timeout: float | None = None  # what the peer asked for (RFC 5482)
-        self.keepalive: tuple[float, float, int] | None = None  # idle, interval, probes
-        if config.keepalive:
-            self.keepalive = options.keepalive_defaults(tcp)
+        self.keepalive = config.keepalive
+        self.keepalive_times: tuple[float, float, int] | None = None  # if not as configured
         self.keepalive_probes_sent = 0
         self.ttl: int | None = None
         self.traffic_class = 0
@@ -559,9 +559,8 @@ class Connection:
         if self.orphan and self.linger is not None:
             return  # SO_LINGER's time goes on
         self.idle_deadline = None
-        if self.keepalive is not None and self.state >= State.ESTABLISHED:
-            self.idle_deadline = self.tcp.context.now + self.keepalive[0]
-            self.update_timer()
+        if self.keepalive and self.state >= State.ESTABLISHED:
+            self.start_idle_timer(options.keepalive_times(self)[0])
 
     def update_timer(self) -> None:
         """Arm the one timer for the earliest deadline."""

@@ -16,15 +16,18 @@ from netstack.transport.tcp.state import State
 
 if TYPE_CHECKING:
     from netstack.transport.tcp.connection import Connection
-    from netstack.transport.tcp.protocol import Tcp
 
 _KEEPALIVE_FIELDS = {"keepalive_idle": 0, "keepalive_interval": 1, "keepalive_probes": 2}
 
 
-def keepalive_defaults(tcp: Tcp) -> tuple[float, float, int]:
-    """Return what the host is configured for: idle time, interval (seconds), probes."""
-    config = tcp.config
-    return config.keepalive_idle, config.keepalive_interval, config.keepalive_probes
+def keepalive_times(connection: Connection) -> tuple[float, float, int]:
+    """Return the idle time and the interval in seconds, and how many probes may go unanswered."""
+    config = connection.tcp.config
+    return connection.keepalive_times or (
+        config.keepalive_idle,
+        config.keepalive_interval,
+        config.keepalive_probes,
+    )
 
 
 def set_option(connection: Connection, name: str, value: Any) -> None:
@@ -40,12 +43,12 @@ def set_option(connection: Connection, name: str, value: Any) -> None:
     elif name in ("send_buffer", "receive_buffer"):
         _set_buffer(connection, name, int(value))
     elif name == "keepalive":
-        connection.keepalive = keepalive_defaults(connection.tcp) if value else None
+        connection.keepalive = bool(value)
         connection.restart_keepalive()
     elif name in _KEEPALIVE_FIELDS:
-        fields = list(connection.keepalive or keepalive_defaults(connection.tcp))
+        fields = list(keepalive_times(connection))
         fields[_KEEPALIVE_FIELDS[name]] = value
-        connection.keepalive = (fields[0], fields[1], int(fields[2]))
+        connection.keepalive_times = (fields[0], fields[1], int(fields[2]))
         connection.restart_keepalive()
     elif name == "report_errors":
         connection.report_errors = bool(value)
@@ -111,11 +114,9 @@ def get_option(connection: Connection, name: str) -> Any:
     if name == "receive_buffer":
         return connection.receiver.buffer_size
     if name == "keepalive":
-        return connection.keepalive is not None
+        return connection.keepalive
     if name in _KEEPALIVE_FIELDS:
-        return (connection.keepalive or keepalive_defaults(connection.tcp))[
-            _KEEPALIVE_FIELDS[name]
-        ]
+        return keepalive_times(connection)[_KEEPALIVE_FIELDS[name]]
     if name in ("linger", "user_timeout", "ttl", "traffic_class"):
         return getattr(connection, name)
     raise ValueError(f"no such option: {name}")

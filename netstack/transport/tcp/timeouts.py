@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import TimedOut
 from netstack.core.timers import Timer
 from netstack.core.trace import Reason
-from netstack.transport.tcp import fast_open, output, pmtud
+from netstack.transport.tcp import fast_open, options, output, pmtud
 from netstack.transport.tcp.state import LINGERING, State
 from netstack.transport.tcp.transmission import needs_persist
 
@@ -109,9 +109,9 @@ def _on_idle_timer(connection: Connection, now: float) -> None:
         output.send_reset(connection)
         connection.finish(None)
         return
-    if connection.keepalive is None:
+    if not connection.keepalive:
         return
-    idle, interval, probes = connection.keepalive
+    idle, interval, probes = options.keepalive_times(connection)
     connection.idle_deadline = now + interval
     if connection.sender.timer_deadline is not None:
         return  # retransmissions or window probes ask the peer already, and R2 bounds them

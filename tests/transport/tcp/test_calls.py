@@ -142,11 +142,38 @@ def test_options_can_be_set_in_each_state(peer, state):
 
 def test_keepalive_set_before_the_handshake_counts_after_it(peer):
     peer.syn_sent()
+    peer.connection.set_option("keepalive", True)
     peer.connection.set_option("keepalive_idle", 50.0)
     peer.inject("SA", seq=0, ack=1)
     peer.expect("A")
     peer.advance(51)
     peer.expect("A", seq=0)
+
+
+KEEPALIVE = {"keepalive_idle": 50.0, "keepalive_interval": 7.0, "keepalive_probes": 2}
+
+
+def test_keepalive_times_alone_switch_nothing_on(peer):
+    peer.established()
+    for name, value in KEEPALIVE.items():
+        peer.connection.set_option(name, value)
+        assert peer.connection.get_option("keepalive") is False
+    assert peer.stack.next_deadline() is None
+    peer.advance(10_000)
+    peer.expect_nothing()
+
+
+def test_keepalive_times_outlast_the_switch(peer):
+    peer.established()
+    for name, value in KEEPALIVE.items():
+        peer.connection.set_option(name, value)
+    for on in (True, False, True):
+        peer.connection.set_option("keepalive", on)
+        assert {name: peer.connection.get_option(name) for name in KEEPALIVE} == KEEPALIVE
+    peer.advance(51)
+    peer.expect("A", seq=0)
+    peer.advance(14)
+    assert peer.state == "CLOSED"
 
 
 def test_data_queued_before_the_handshake_goes_with_it(peer):

@@ -344,7 +344,7 @@ def test_must_24_each_connection_switches_keepalives_for_itself(make_peer):
 
 def test_must_27_the_keepalive_interval_is_a_setting(peer):
     peer.established()
-    for name, value in (("keepalive_idle", 10), ("keepalive_interval", 3)):
+    for name, value in (("keepalive", True), ("keepalive_idle", 10), ("keepalive_interval", 3)):
         peer.connection.set_option(name, value)
     peer.advance(9)
     peer.expect_nothing()
