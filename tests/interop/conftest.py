@@ -186,14 +186,14 @@ def _program(name):
     return path
 
 
-def run(*command, check=True):
-    """Run a program in the namespace; return its completion."""
+def run(*command, check=True, timeout=60):
+    """Run a program in the namespace, for ``timeout`` seconds at most; return its completion."""
     return subprocess.run(
         [_program(command[0]), *command[1:]],
         check=check,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout,
     )
 
 

@@ -10,12 +10,17 @@ import select
 import socket
 import struct
 import threading
-import time
+from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from netstack.core.config import Config, TcpConfig
+from netstack.core.rng import Rng
+from netstack.core.trace import SegmentReceived
+from netstack.device import tap
+from netstack.device.impair import ImpairDevice
 
 pytestmark = pytest.mark.needs(
     "tap", "netns", "ip", "nginx", "dnsmasq", "openssl", "tshark", "nft"
@@ -27,6 +32,7 @@ SIOCATMARK = 0x8905
 URGENT = {"The urgent pointer field": "urgent data is what the test sends"}
 LOSS = {
     "This frame is a (suspected)": "segments are lost on purpose",
+    "Previous segment(s) not captured": "the hole",
     "Duplicate ACK": "what came after a hole",
     "This frame is a (suspected) out-of-order segment": "as the recorder sees what fills a hole",
     "TCP window specified by the receiver is now completely full": "it waits for a hole",
@@ -50,11 +56,48 @@ def digest_server(kernel_server, lan):
     return start
 
 
+@pytest.fixture
+def badly(monkeypatch):
+    """Return a function: impair what arrives from the TAPs made from now on."""
+
+    class BadTap(ImpairDevice):
+        created = True
+
+    def spoil(**impairments):
+        make = tap.TapDevice
+
+        def bad(name, **options):
+            device = BadTap(make(name, **options), Rng(1, name))
+            for kind, probability in impairments.items():
+                setattr(device.incoming, kind, probability)
+            return device
+
+        monkeypatch.setattr(tap, "TapDevice", bad)
+
+    return spoil
+
+
 def upload(ours, octets):
     """Send ``octets``; True if the other side got just them."""
     data = os.urandom(octets)
     ours.sendall(data)
     return ours.makefile("rb").read(32) == hashlib.sha256(data).digest()
+
+
+@contextmanager
+def arrivals(host, length):
+    """Yield a function: wait for the next segment with ``length`` octets from the kernel."""
+    there = threading.Semaphore(0)
+
+    def listen(event):
+        if isinstance(event, SegmentReceived) and event.length == length:
+            there.release()
+
+    def wait():
+        assert there.acquire(timeout=20)
+
+    with host.trace(listen):
+        yield wait
 
 
 def at_mark(connection):
@@ -148,7 +191,7 @@ def test_router_that_says_what_fits_is_heeded(lan, sysctl, narrow_network):
 
 def test_cookies_of_the_kernel_keep_our_options(lan, sysctl, digest_server):
     sysctl("tcp_syncookies", 2)  # always
-    before = netstat("SyncookiesRecv")
+    before = kernel_counters()
     with (
         lan.host(expected=LOSS) as host,
         host.create_connection(digest_server(1_000_000), timeout=20) as ours,
@@ -157,7 +200,7 @@ def test_cookies_of_the_kernel_keep_our_options(lan, sysctl, digest_server):
         assert (info.timestamps, info.sack) == (True, True)
         assert info.send_scale > 0
         assert upload(ours, 1_000_000)
-    assert netstat("SyncookiesRecv") == before + 1
+    assert (kernel_counters() - before)["SyncookiesRecv"] == 1
 
 
 def test_cookies_of_ours_keep_the_options_of_the_kernel(lan):
@@ -180,12 +223,6 @@ def test_cookies_of_ours_keep_the_options_of_the_kernel(lan):
             task.join()
         assert host.counters()["tcp.syn_cookies_received"] == 1
     assert got == data
-
-
-def netstat(name):
-    """Return a counter of the kernel's."""
-    names, values = Path("/proc/thread-self/net/netstat").read_text().splitlines()[:2]
-    return int(dict(zip(names.split(), values.split(), strict=True))[name])
 
 
 # ---- loss ---------------------------------------------------------------------------------------
@@ -216,14 +253,80 @@ def test_dsack_of_the_kernel_is_read(lan, kernel_server, filtered):
         with (
             filtered("egress", lost),
             host.create_connection(kernel_server(lan.kernel, handle), timeout=30) as ours,
+            arrivals(host, 0) as wait_for_ack,
         ):
             ours.sendall(b"x" * 1_000)
-            end = time.monotonic() + 20
-            while not host.connections()[0].dsacks and time.monotonic() < end:
-                time.sleep(0.01)
-            assert host.connections()[0].dsacks >= 1
+            while not host.connections()[0].dsacks:
+                wait_for_ack()
             assert host.connections()[0].unacked == 0
         go.set()
+
+
+@pytest.fixture
+def download(lan, badly):
+    """Return a function: take ``octets`` of the kernel's; tell what it counted meanwhile."""
+
+    def take(octets, **impairments):
+        badly(**impairments)
+        data, before = os.urandom(octets), kernel_counters()
+        with (
+            lan.host(opaque=OURS, expected=LOSS) as host,
+            host.create_server(("", PORT)) as listener,
+            socket.create_connection((lan.ours, PORT), timeout=60) as theirs,
+        ):
+            ours, _ = listener.accept()
+            with ours:
+                task = host.spawn(ours.makefile("rb").read)
+                theirs.sendall(data)
+                theirs.shutdown(socket.SHUT_WR)
+                assert task.join() == data
+        return kernel_counters() - before
+
+    return take
+
+
+def test_kernel_fills_the_holes_that_we_report(download):
+    counted = download(2_000_000, loss=0.02)
+    assert counted["TCPSackRecovery"] >= 1
+    assert counted["TCPFastRetrans"] >= 10
+    assert counted["TCPSACKDiscard"] == counted["TCPSACKReneging"] == 0
+
+
+def test_kernel_is_told_of_what_came_twice(download):
+    counted = download(2_000_000, loss=0.02, duplicate=0.05)
+    assert counted["TCPDSACKRecv"] >= 1
+    assert counted["TCPDSACKOfoRecv"] >= 1
+    assert counted["TCPSACKReneging"] == 0
+
+
+def test_kernel_is_told_that_what_it_sent_again_had_arrived(lan, filtered):
+    before = kernel_counters()
+    with (
+        lan.host(opaque=OURS, expected=LOSS) as host,
+        host.create_server(("", PORT)) as listener,
+        socket.create_connection((lan.ours, PORT), timeout=60) as theirs,
+    ):
+        ours, _ = listener.accept()
+        with (
+            ours,
+            arrivals(host, 1_000) as wait_for_data,
+            filtered("ingress", "tcp flags == ack numgen inc mod 1000 < 1 drop"),
+        ):
+            theirs.sendall(b"x" * 1_000)
+            wait_for_data()
+            wait_for_data()
+            assert ours.makefile("rb").read(1_000) == b"x" * 1_000
+            ours.sendall(b"y")
+            assert theirs.recv(1) == b"y"  # what told of it has gone before
+            counted = kernel_counters() - before
+    assert counted["TCPDSACKRecv"] == 1
+    assert counted["TCPSACKDiscard"] == counted["TCPDSACKIgnoredDubious"] == 0
+
+
+def kernel_counters():
+    """Return what the kernel has counted of TCP in this namespace."""
+    names, values = Path("/proc/thread-self/net/netstat").read_text().splitlines()[:2]
+    return Counter(dict(zip(names.split()[1:], map(int, values.split()[1:]), strict=True)))
 
 
 # ---- what both ends say -------------------------------------------------------------------------
@@ -272,12 +375,12 @@ def test_keepalive_of_the_kernel_is_answered(lan):
         socket.create_connection((lan.ours, PORT), timeout=20) as theirs,
     ):
         ours, _ = listener.accept()
-        with ours:
+        with ours, arrivals(host, 0) as wait_for_probe:
             for option, value in (("TCP_KEEPIDLE", 1), ("TCP_KEEPINTVL", 1), ("TCP_KEEPCNT", 1)):
                 theirs.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
             theirs.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            theirs.settimeout(2.3)  # a probe that is not answered would end it by then
-            with pytest.raises(TimeoutError):
-                theirs.recv(1)
+            # One probe without an answer would end it: the second shows that the first had one.
+            wait_for_probe()
+            wait_for_probe()
             ours.sendall(b"still here")
             assert theirs.recv(100) == b"still here"

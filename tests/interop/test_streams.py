@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from netstack.core.trace import Reason, SegmentSent
+
 pytestmark = pytest.mark.needs("tap", "netns", "ip", "nginx", "dnsmasq", "openssl", "tshark")
 
 FULL = "TCP window specified by the receiver is now completely full"
@@ -223,14 +225,21 @@ def test_idle_connection_is_kept_alive(lan, kernel_server):
         "TCP keep-alive segment": "the option is on",
         "ACK to a TCP keep-alive segment": "and answered",
     }
+    probed = threading.Event()
+
+    def listen(event):
+        if isinstance(event, SegmentSent) and event.reason is Reason.KEEPALIVE:
+            probed.set()
+
     with (
         lan.host(expected=expected) as host,
         host.create_connection(kernel_server(lan.kernel, _echo), timeout=20) as ours,
+        host.trace(listen),
     ):
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 1)
-        time.sleep(1.3)
+        assert probed.wait(20)
         ours.sendall(b"still there?")
         assert ours.recv(100) == b"still there?"
         assert host.counters().get("tcp.keepalive_probes", 0) >= 1
