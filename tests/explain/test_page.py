@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-import netstack
 from netstack.core.trace import Dropped, FrameReceived, FrameSent, Reason
 from netstack.explain.narrative import Line, Narrative
 from netstack.explain.page import DUMP_LIMIT, page
@@ -37,17 +36,6 @@ class Markup(HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
-
-
-@pytest.fixture
-def fetched():
-    events = []
-    with netstack.internet() as network:
-        client = network.hosts["client"]
-        start = client.now
-        with client.trace(events.append):
-            netstack.fetch("http://www.netstack.test/", host=client)
-    return events, start
 
 
 def whole(events, story=(), **options):

@@ -1,26 +1,12 @@
 """The story and the layer view, from traces of real runs in virtual time."""
 
-import pytest
-
-import netstack
 from netstack.core.trace import Dropped, FrameSent, NameStep, Reason, StateChanged
 from netstack.explain.layers import explain, medium_of
 from netstack.explain.narrative import Narrative
 
 
-@pytest.fixture
-def trace_of_a_fetch():
-    events = []
-    with netstack.internet() as network:
-        client = network.hosts["client"]
-        start = client.now
-        with client.trace(events.append):
-            netstack.fetch("http://www.netstack.test/", host=client)
-    return events, start
-
-
-def test_story_has_each_step_in_order(trace_of_a_fetch):
-    events, start = trace_of_a_fetch
+def test_story_has_each_step_in_order(fetched):
+    events, start = fetched
     narrative = Narrative("client", start)
     lines = [*narrative.tell(events), *narrative.end()]
     words = [line.text.split()[2] for line in lines[:-1]]
@@ -34,7 +20,7 @@ def test_story_is_of_one_host_only():
     assert list(Narrative("client").tell([step])) == []
 
 
-def test_verbose_story_tells_states(trace_of_a_fetch):
+def test_verbose_story_tells_states(fetched):
     change = StateChanged(1.5, "client", "tcp", "a-b", "SYN_SENT", "ESTABLISHED")
     assert list(Narrative("client").tell([change])) == []
     (line,) = Narrative("client", 1.0, verbose=True).tell([change])
@@ -48,8 +34,8 @@ def test_drops_are_warnings():
     assert "ipv4.bad_checksum" in line.text
 
 
-def test_every_sent_frame_is_shown_with_its_reason(trace_of_a_fetch):
-    events, start = trace_of_a_fetch
+def test_every_sent_frame_is_shown_with_its_reason(fetched):
+    events, start = fetched
     text = "\n".join(explain(events, start=start))
     sent = [event for event in events if isinstance(event, FrameSent)]
     assert text.count("client sends") == len(sent)
@@ -59,13 +45,13 @@ def test_every_sent_frame_is_shown_with_its_reason(trace_of_a_fetch):
         assert reason.value in text
 
 
-def test_frames_are_shown_where_they_are_sent_only_if_asked(trace_of_a_fetch):
-    events, start = trace_of_a_fetch
+def test_frames_are_shown_where_they_are_sent_only_if_asked(fetched):
+    events, start = fetched
     assert not any("receives" in line for line in explain(events, received=False, start=start))
 
 
-def test_no_frame_of_a_real_run_is_malformed(trace_of_a_fetch):
-    events, start = trace_of_a_fetch
+def test_no_frame_of_a_real_run_is_malformed(fetched):
+    events, start = fetched
     assert "malformed" not in "\n".join(explain(events, start=start))
 
 
