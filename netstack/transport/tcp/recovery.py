@@ -72,7 +72,6 @@ class Recovery:
         "recover",
         "reorder_timeout",
         "rtt",
-        "undone",
     )
 
     def __init__(
@@ -87,7 +86,6 @@ class Recovery:
         self.reason = Reason.FAST_RETRANSMIT
         self.reorder_timeout: float | None = None
         self.frto = 0
-        self.undone = 0
         self._prior: tuple[int, int] | None = None
         self._first_retransmit_at: float | None = None
         self._eifel_armed = False
@@ -158,7 +156,6 @@ class Recovery:
         if self._prior is not None:
             self.congestion.undo(*self._prior)
             self._prior = None
-            self.undone += 1
         self.board.unmark_lost()
         self._end()
 
