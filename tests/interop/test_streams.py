@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import queue
 import socket
 import struct
 import threading
@@ -134,21 +135,19 @@ def test_half_close_of_ours_leaves_the_other_direction_open(lan, kernel_server):
 
 
 def test_half_close_of_the_kernel_leaves_the_other_direction_open(lan, kernel_server):
-    result = []
+    result = queue.SimpleQueue()
 
     def handle(connection):
         connection.shutdown(socket.SHUT_WR)
-        result.append(_read_all(connection))
+        result.put(_read_all(connection))
 
     data = os.urandom(1_000_000)
     with lan.host(expected={FULL: "a buffer filled at once"}) as host:
         with host.create_connection(kernel_server(lan.kernel, handle), timeout=20) as ours:
             assert ours.recv(100) == b""
             ours.sendall(data)
-        deadline = time.monotonic() + 20
-        while not result and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert result == [(len(data), hashlib.sha256(data).hexdigest())]
+        got = result.get(timeout=20)
+    assert got == (len(data), hashlib.sha256(data).hexdigest())
 
 
 def test_closed_port_refuses(lan):
@@ -197,10 +196,10 @@ def test_reset_of_ours_ends_a_reader_of_the_kernel(lan, kernel_server):
 
 def test_both_directions_at_once(lan, kernel_server):
     data = os.urandom(3_000_000)
-    results = {}
+    result = queue.SimpleQueue()
 
     def handle(connection):
-        reader = threading.Thread(target=lambda: results.update(kernel=_read_all(connection)))
+        reader = threading.Thread(target=lambda: result.put(_read_all(connection)))
         reader.start()
         connection.sendall(data)
         connection.shutdown(socket.SHUT_WR)
@@ -211,13 +210,10 @@ def test_both_directions_at_once(lan, kernel_server):
         host.create_connection(kernel_server(lan.kernel, handle), timeout=30) as ours,
     ):
         writer = host.spawn(lambda: (ours.sendall(data), ours.shutdown(socket.SHUT_WR)))
-        results["ours"] = _read_all(ours)
+        got = _read_all(ours)
         writer.join()
-        deadline = time.monotonic() + 20
-        while "kernel" not in results and time.monotonic() < deadline:
-            time.sleep(0.01)
-    wanted = len(data), hashlib.sha256(data).hexdigest()
-    assert results == {"kernel": wanted, "ours": wanted}
+        theirs = result.get(timeout=20)
+    assert got == theirs == (len(data), hashlib.sha256(data).hexdigest())
 
 
 def test_idle_connection_is_kept_alive(lan, kernel_server):
