@@ -31,11 +31,15 @@ def kernels():
         Extension(
             "netstack._ext." + os.path.splitext(os.path.basename(source))[0],
             [source],
+            include_dirs=["ext"],
+            depends=glob.glob("ext/*.h"),
             extra_compile_args=flags,
         )
         for source in sorted(glob.glob("ext/*.pyx"))
     ]
-    built = cythonize(extensions, build_dir="build/cython", show_all_warnings=False)
+    built = cythonize(
+        extensions, include_path=["ext"], build_dir="build/cython", show_all_warnings=False
+    )
     for extension in built:
         extension.optional = not required  # cythonize() drops the flag if it was set before
     return built

@@ -1,70 +1,15 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The Internet checksum's kernel (RFC 1071); ``netstack.core.checksum`` holds its definition.
+"""The Internet checksum's kernels (RFC 1071); ``netstack.core.checksum`` holds their definition.
 
-Theory of operation. A one's complement sum does not care in which order carries come back, nor
-how wide the words are that are added: 32-bit words in the machine's own octet order go into
-64-bit accumulators, which gcc turns into vector additions; the carries are folded in at the end
-and the two octets swapped where the machine is little-endian (RFC 1071 section 2 B).
+How the sums are made is told in ``sum.h``.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memmove
+from sum cimport choose_loops, copy_octets, fold16, fold32, host16, sum_octets, swap16
 
-# 2**28 words of 32 bits make a sum below 2**60: no carry is lost in a 64-bit accumulator.
-cdef enum:
-    BLOCK = 1 << 30  # octets, a multiple of 4
-
-
-cdef inline uint64_t sum_block(const unsigned char *octets, Py_ssize_t words) noexcept nogil:
-    """Return the plain sum of ``words`` 32-bit words at any alignment."""
-    cdef uint64_t total = 0
-    cdef uint32_t word
-    cdef Py_ssize_t index
-    for index in range(words):
-        memcpy(&word, octets + 4 * index, 4)  # one unaligned load
-        total += word
-    return total
-
-
-cdef inline uint64_t fold32(uint64_t total) noexcept nogil:
-    """Return ``total`` with what lies above 32 bits added back in, below 2**33."""
-    return <uint64_t><uint32_t>total + (total >> 32)
-
-
-cdef inline uint32_t fold16(uint64_t total) noexcept nogil:
-    """Return ``total`` with its carries added back in until 16 bits are left."""
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return <uint32_t>total
-
-
-cdef uint32_t sum_octets(const unsigned char *octets, Py_ssize_t length) noexcept nogil:
-    """Return the folded sum of big-endian words."""
-    cdef uint64_t total = 0
-    cdef Py_ssize_t rest = length
-    cdef unsigned char tail[4]
-    cdef uint32_t word
-    cdef uint16_t probe = 1
-    cdef uint32_t folded
-    while rest >= BLOCK:
-        total = fold32(total + sum_block(octets, BLOCK // 4))
-        octets += BLOCK
-        rest -= BLOCK
-    total += sum_block(octets, rest // 4)
-    octets += rest & ~3
-    rest &= 3
-    if rest:
-        tail[0] = octets[0]
-        tail[1] = octets[1] if rest > 1 else 0
-        tail[2] = octets[2] if rest > 2 else 0
-        tail[3] = 0
-        memcpy(&word, tail, 4)
-        total += word
-    folded = fold16(total)
-    if (<unsigned char *>&probe)[0]:
-        folded = (folded >> 8) | ((folded & 0xFF) << 8)
-    return folded
+choose_loops()
 
 
 def internet_sum(data, uint64_t initial=0):
@@ -75,6 +20,58 @@ def internet_sum(data, uint64_t initial=0):
     cdef Py_buffer view
     cdef uint64_t total
     PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
-    total = fold32(initial) + sum_octets(<const unsigned char *>view.buf, view.len)
+    total = fold32(initial) + host16(fold16(sum_octets(<const unsigned char *>view.buf, view.len)))
     PyBuffer_Release(&view)
     return fold16(total)
+
+
+def sum_pieces(pieces, uint64_t initial=0):
+    """Return the sum of ``pieces`` laid end to end; odd lengths shift what follows by an octet.
+
+    Raises: BufferError if the octets of one don't lie in one piece.
+    """
+    cdef Py_buffer view
+    cdef uint64_t total = fold32(initial)
+    cdef uint32_t part
+    cdef bint odd = False
+    for piece in pieces:
+        PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE)
+        part = host16(fold16(sum_octets(<const unsigned char *>view.buf, view.len)))
+        total = fold32(total + (swap16(part) if odd else part))
+        odd ^= view.len & 1
+        PyBuffer_Release(&view)
+    return fold16(total)
+
+
+def copy_and_sum(target, Py_ssize_t offset, data):
+    """Copy ``data`` to ``target[offset:]`` and return its folded sum.
+
+    Raises: BufferError if the octets don't lie in one piece or can't be written, ValueError if
+    they don't fit.
+    """
+    cdef Py_buffer into, view
+    cdef uint64_t total
+    PyObject_GetBuffer(target, &into, PyBUF_WRITABLE)
+    try:
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        try:
+            if offset < 0 or offset > into.len or view.len > into.len - offset:
+                raise ValueError(
+                    f"{view.len} octets don't fit at {offset} into {into.len}"
+                )
+            if _overlap(<char *>into.buf + offset, <char *>view.buf, view.len):
+                total = sum_octets(<const unsigned char *>view.buf, view.len)
+                memmove(<char *>into.buf + offset, view.buf, view.len)
+            else:
+                total = copy_octets(
+                    <unsigned char *>into.buf + offset, <const unsigned char *>view.buf, view.len
+                )
+        finally:
+            PyBuffer_Release(&view)
+    finally:
+        PyBuffer_Release(&into)
+    return host16(fold16(total))
+
+
+cdef inline bint _overlap(const char *first, const char *second, Py_ssize_t length) noexcept nogil:
+    return length > 0 and first < second + length and second < first + length

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from netstack import _ext
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from typing_extensions import Buffer
 
 
@@ -42,27 +44,50 @@ def fold(total: int) -> int:
     return total
 
 
+def sum_pieces_py(pieces: Iterable[Buffer], initial: int = 0) -> int:
+    """Return the sum of ``pieces`` laid end to end; odd lengths shift what follows by an octet.
+
+    Raises: BufferError if the octets of one don't lie in one piece.
+    """
+    total = initial
+    odd = False
+    for piece in pieces:
+        part = internet_sum_py(piece)
+        # An octet in the low half weighs 1/256 of one in the high half: swap the sum's octets.
+        total += (part >> 8 | (part & 0xFF) << 8) if odd else part
+        odd ^= bool(memoryview(piece).nbytes & 1)
+    return fold(total)
+
+
+def copy_and_sum_py(target: Buffer, offset: int, data: Buffer) -> int:
+    """Copy ``data`` to ``target[offset:]`` and return its folded sum.
+
+    Raises: BufferError if the octets don't lie in one piece or can't be written, ValueError if
+    they don't fit.
+    """
+    total = internet_sum_py(data)
+    octets, room = memoryview(data).cast("B"), memoryview(target)
+    if room.readonly or not room.c_contiguous:
+        raise BufferError("the octets to write to must lie in one piece, and be writable")
+    if not 0 <= offset <= room.nbytes - len(octets):
+        raise ValueError(f"{len(octets)} octets don't fit at {offset} into {room.nbytes}")
+    room.cast("B")[offset : offset + len(octets)] = octets
+    return total
+
+
 if _ext.COMPILED:
+    from netstack._ext.checksum import copy_and_sum as copy_and_sum
     from netstack._ext.checksum import internet_sum as internet_sum
+    from netstack._ext.checksum import sum_pieces as sum_pieces
 else:
+    copy_and_sum = copy_and_sum_py
     internet_sum = internet_sum_py
+    sum_pieces = sum_pieces_py
 
 
 def internet_checksum(data: Buffer, initial: int = 0) -> int:
     """Return the checksum field's value for ``data``: the complement of its sum."""
     return ~internet_sum(data, initial) & 0xFFFF
-
-
-def sum_pieces(pieces: list[Buffer], initial: int = 0) -> int:
-    """Return the sum of ``pieces`` laid end to end; odd lengths shift what follows by an octet."""
-    total = initial
-    odd = False
-    for piece in pieces:
-        part = internet_sum(piece)
-        # An octet in the low half weighs 1/256 of one in the high half: swap the sum's octets.
-        total += (part >> 8 | (part & 0xFF) << 8) if odd else part
-        odd ^= bool(memoryview(piece).nbytes & 1)
-    return fold(total)
 
 
 def pseudo_header_sum(source: bytes, destination: bytes, protocol: int, length: int) -> int:

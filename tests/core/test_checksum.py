@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from netstack import _ext
 from netstack.core import checksum as module
 from netstack.core.checksum import (
+    copy_and_sum_py,
     fold,
     internet_checksum,
     internet_sum_py,
     pseudo_header_sum,
-    sum_pieces,
+    sum_pieces_py,
 )
 
 
@@ -45,8 +46,10 @@ def internet_sum(request):
     return request.param
 
 
-def test_the_switch_selects_the_kernel_exactly_if_compiled():
-    assert (module.internet_sum is not internet_sum_py) == _ext.COMPILED
+def test_the_switch_selects_the_kernels_exactly_if_compiled():
+    for name in ("internet_sum", "sum_pieces", "copy_and_sum"):
+        chosen, twin = getattr(module, name), getattr(module, f"{name}_py")
+        assert (chosen is not twin) == _ext.COMPILED
 
 
 @pytest.mark.needs("kernels")
@@ -135,11 +138,103 @@ def test_data_with_its_checksum_sums_to_all_ones(data):
     assert module.internet_sum(even + checksum.to_bytes(2, "big")) == 0xFFFF
 
 
-@given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=5))
-def test_sum_of_pieces_equals_sum_of_the_whole(data, cuts):
+def fused():
+    """Return the implementations of sum_pieces and copy_and_sum."""
+    found = {"pure": (sum_pieces_py, copy_and_sum_py)}
+    if _ext.COMPILED:
+        from netstack._ext.checksum import copy_and_sum, sum_pieces
+
+        found["compiled"] = (sum_pieces, copy_and_sum)
+    return found
+
+
+@pytest.fixture(params=fused().values(), ids=fused().keys())
+def sum_pieces(request):
+    return request.param[0]
+
+
+@pytest.fixture(params=fused().values(), ids=fused().keys())
+def copy_and_sum(request):
+    return request.param[1]
+
+
+@given(
+    st.binary(max_size=300),
+    st.lists(st.integers(0, 300), max_size=5),
+    st.integers(0, (1 << 64) - 1),
+)
+def test_sum_of_pieces_equals_sum_of_the_whole(data, cuts, initial):
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     pieces = [data[a:b] for a, b in pairwise(edges)]
-    assert sum_pieces(pieces) == naive_sum(data)
+    for function, _ in fused().values():
+        assert function(pieces) == naive_sum(data)
+        assert function(iter(pieces), initial) == naive_sum(data, initial)
+
+
+def test_every_place_of_two_cuts_gives_the_same_sum(sum_pieces):
+    data = random.Random(3).randbytes(67)
+    for first in range(len(data) + 1):
+        for second in range(first, len(data) + 1):
+            assert sum_pieces([data[:first], data[first:second], data[second:]]) == naive_sum(data)
+
+
+def test_pieces_that_are_none_are_refused(sum_pieces):
+    assert sum_pieces([]) == 0
+    with pytest.raises(TypeError):
+        sum_pieces([b"a", "text"])
+    with pytest.raises(TypeError):
+        sum_pieces(5)
+    with pytest.raises(BufferError):
+        sum_pieces([b"a", memoryview(b"abcd")[::2]])
+
+
+@pytest.mark.parametrize("offset", range(9))
+def test_copying_sums_what_it_copies_and_touches_nothing_else(copy_and_sum, offset):
+    for length in [*range(70), 1459, 1460, 65_535]:
+        data = random.Random(length).randbytes(length)
+        target = bytearray(b"\xa5" * (offset + length + 9))
+        assert copy_and_sum(target, offset, data) == naive_sum(data)
+        assert target == b"\xa5" * offset + data + b"\xa5" * 9
+
+
+@pytest.mark.parametrize("alignment", range(9))
+def test_copying_takes_octets_at_any_alignment(copy_and_sum, alignment):
+    data = memoryview(random.Random(8).randbytes(300))[alignment:]
+    target = bytearray(300)
+    assert copy_and_sum(target, 0, data) == naive_sum(data)
+    assert target[: len(data)] == data
+
+
+@pytest.mark.parametrize("shift", [-40, -3, -1, 0, 1, 3, 40])
+def test_copying_within_one_buffer_sums_what_was_there(copy_and_sum, shift):
+    octets = bytearray(random.Random(5).randbytes(300))
+    before = bytes(octets)
+    assert copy_and_sum(octets, 100 + shift, memoryview(octets)[100:200]) == naive_sum(
+        before[100:200]
+    )
+    assert octets[100 + shift : 200 + shift] == before[100:200]
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, 11), (10, 1), (11, 0), (2**60, 1)])
+def test_copy_that_does_not_fit_is_refused(copy_and_sum, offset, length):
+    target = bytearray(10)
+    with pytest.raises(ValueError, match="fit"):
+        copy_and_sum(target, offset, b"x" * length)
+    assert target == bytes(10)
+    target.append(1)  # raises BufferError while an export lives
+
+
+@pytest.mark.parametrize(
+    ("target", "data", "error"),
+    [
+        (b"read-only", b"x", BufferError), (memoryview(bytearray(9))[::2], b"x", BufferError),
+        (bytearray(9), memoryview(b"abcd")[::2], BufferError), (bytearray(9), "text", TypeError),
+        ("text", b"x", TypeError), (None, b"x", TypeError),
+    ],
+)  # fmt: skip
+def test_copy_of_what_is_no_octets_is_refused(copy_and_sum, target, data, error):
+    with pytest.raises(error):
+        copy_and_sum(target, 0, data)
 
 
 @given(st.integers(0, 1 << 40))
