@@ -18,8 +18,8 @@ SANS_IO_APPS = (
     "app.http.writer",
 )  # fmt: skip
 SANS_IO_DEVICES = (
-    "device.base", "device.offload", "device.cable", "device.impair", "device.queue",
-    "device.loopback",
+    "device.base", "device.offload", "device.cut", "device.merge", "device.cable",
+    "device.impair", "device.queue", "device.loopback",
 )  # fmt: skip
 FORBIDDEN = (
     "socket", "select", "selectors", "ssl", "signal", "threading", "asyncio", "time", "random",

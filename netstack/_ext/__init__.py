@@ -15,7 +15,9 @@ if os.environ.get("NETSTACK_PURE", "") not in ("", "0"):
     REASON = "NETSTACK_PURE is set"
 else:
     try:
-        import netstack._ext.checksum  # noqa: F401
+        import netstack._ext.checksum
+        import netstack._ext.coalesce
+        import netstack._ext.segment  # noqa: F401
     except ModuleNotFoundError:
         REASON = "kernels not built"
     except ImportError as error:

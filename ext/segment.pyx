@@ -1,0 +1,210 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Cutting a super-segment's octets into wire frames; ``netstack.device.cut`` is the definition.
+
+Theory of operation. What all cuts share is summed once, from a template of their header in which
+the fields that differ are zero: IP's length, identification and checksum, TCP's sequence number,
+flags and checksum. Each cut is then a copy of the template, a copy of its payload that sums on
+the way, and the fields. An IP version is a ``Form``: where those fields are, and what they count.
+"""
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+from sum cimport choose_loops, copy_octets, fold16, host16, sum_octets, swap16
+
+choose_loops()
+
+cdef enum:
+    MAX_HEADERS = 256  # octets of a template: link 14 or 18, IP and TCP 60 each, and room
+    MIN_TCP = 20
+    FIN = 0x01
+    PSH = 0x08
+    CWR = 0x80
+    TCP = 6  # IANA's protocol number
+
+
+cdef struct Form:
+    # What an IP version's header looks like; -1 where it has no such field.
+    Py_ssize_t minimum  # octets of the header
+    Py_ssize_t length  # offset of the length field
+    Py_ssize_t uncounted  # octets of the header that the length field leaves out
+    Py_ssize_t identification
+    Py_ssize_t checksum
+    Py_ssize_t addresses
+    Py_ssize_t addresses_length  # octets of both
+
+
+cdef struct Cursor:
+    # Where the next octet of the payload comes from.
+    Py_buffer *pieces
+    Py_ssize_t piece
+    Py_ssize_t at
+
+
+cdef Form IPV4 = Form(20, 2, 0, 4, 10, 12, 8)
+
+
+cdef inline uint32_t get16(const unsigned char *octets) noexcept nogil:
+    return <uint32_t>octets[0] << 8 | octets[1]
+
+
+cdef inline uint32_t get32(const unsigned char *octets) noexcept nogil:
+    return get16(octets) << 16 | get16(octets + 2)
+
+
+cdef inline void put16(unsigned char *octets, uint32_t value) noexcept nogil:
+    octets[0] = <unsigned char>(value >> 8)
+    octets[1] = <unsigned char>value
+
+
+cdef inline void put32(unsigned char *octets, uint32_t value) noexcept nogil:
+    put16(octets, value >> 16)
+    put16(octets + 2, value)
+
+
+cdef inline uint32_t network_sum(const unsigned char *octets, Py_ssize_t length) noexcept nogil:
+    return host16(fold16(sum_octets(octets, length)))
+
+
+cdef uint32_t copy_payload(
+    Cursor *cursor, unsigned char *target, Py_ssize_t length
+) noexcept nogil:
+    """Copy the next ``length`` octets of the payload; return their folded sum."""
+    cdef uint64_t total = 0
+    cdef uint32_t part
+    cdef Py_ssize_t done = 0, size
+    cdef Py_buffer *piece
+    while done < length:
+        piece = cursor.pieces + cursor.piece
+        size = min(piece.len - cursor.at, length - done)
+        part = fold16(
+            copy_octets(target + done, <const unsigned char *>piece.buf + cursor.at, size)
+        )
+        total += swap16(part) if done & 1 else part
+        done += size
+        cursor.at += size
+        if cursor.at == piece.len:
+            cursor.piece += 1
+            cursor.at = 0
+    return host16(fold16(total))
+
+
+cdef void cut_all(
+    unsigned char *template, Py_ssize_t ip, Py_ssize_t tcp, Py_ssize_t head, const Form *form,
+    Cursor *cursor, Py_ssize_t octets, Py_ssize_t size, bint partial, unsigned char *target,
+) noexcept nogil:
+    """Write the wire frames of ``octets`` of payload, ``size`` each, end to end to ``target``."""
+    cdef uint32_t identification = 0, flags, seq, pseudo, ip_sum, tcp_sum, total, checksum
+    cdef uint32_t last_flags
+    cdef Py_ssize_t length, done = 0, tcp_length = head - tcp
+    cdef bint last = False
+    seq = get32(template + tcp + 4)
+    flags = template[tcp + 13] & ~(FIN | PSH)
+    last_flags = template[tcp + 13] & (FIN | PSH)
+    put32(template + tcp + 4, 0)
+    template[tcp + 13] = 0
+    put16(template + tcp + 16, 0)
+    put16(template + ip + form.length, 0)
+    if form.identification >= 0:
+        identification = get16(template + ip + form.identification)
+        put16(template + ip + form.identification, 0)
+    if form.checksum >= 0:
+        put16(template + ip + form.checksum, 0)
+    ip_sum = network_sum(template + ip, tcp - ip)
+    pseudo = network_sum(template + ip + form.addresses, form.addresses_length) + TCP
+    tcp_sum = pseudo + network_sum(template + tcp, tcp_length)
+    while not last:
+        length = min(size, octets - done)
+        last = done + length == octets
+        if last:
+            flags |= last_flags
+        memcpy(target, template, head)
+        checksum = copy_payload(cursor, target + head, length)
+        total = head - ip + length - form.uncounted
+        put16(target + ip + form.length, total)
+        if form.identification >= 0:
+            put16(target + ip + form.identification, identification)
+        if form.checksum >= 0:
+            put16(target + ip + form.checksum, ~fold16(ip_sum + total + identification))
+        put32(target + tcp + 4, seq)
+        target[tcp + 13] = flags
+        if partial:
+            checksum = fold16(pseudo + tcp_length + length)
+        else:
+            checksum = ~fold16(
+                <uint64_t>checksum + tcp_sum + tcp_length + length
+                + (seq >> 16) + (seq & 0xFFFF) + flags
+            )
+        put16(target + tcp + 16, checksum)
+        flags &= ~CWR
+        seq += length
+        identification = (identification + 1) & 0xFFFF
+        done += length
+        target += head + length
+
+
+def cut(header, Py_ssize_t start, Py_ssize_t ip, Py_ssize_t tcp, payload, Py_ssize_t size,
+        bint partial=False):
+    """Return the wire frames of a super-segment, end to end, and where each ends.
+
+    See ``cut_py`` of ``netstack.device.cut``.
+    Raises: ValueError for what is no super-segment of TCP over IPv4, BufferError for octets that
+    don't lie in one piece.
+    """
+    cdef Py_ssize_t held = 0, octets = 0, head, count, frames, number
+    cdef unsigned char template[MAX_HEADERS]
+    cdef Cursor cursor
+    cdef Py_buffer whole
+    cdef Py_buffer *views
+    cdef list pieces = list(payload), ends
+    views = <Py_buffer *>PyMem_Malloc((len(pieces) + 1) * sizeof(Py_buffer))
+    if views == NULL:
+        raise MemoryError
+    try:
+        PyObject_GetBuffer(header, views, PyBUF_SIMPLE)
+        held = 1
+        for piece in pieces:
+            PyObject_GetBuffer(piece, views + held, PyBUF_SIMPLE)
+            octets += views[held].len
+            held += 1
+        head = check(<const unsigned char *>views.buf, views.len, start, ip, tcp, &IPV4)
+        octets += views.len - tcp - head
+        head += tcp - start
+        if not 0 < size <= 0xFFFF + IPV4.uncounted - (head - (ip - start)):
+            raise ValueError(f"pieces of {size} octets: no packet has that")
+        memcpy(template, <const unsigned char *>views.buf + start, head)
+        frames = (octets + size - 1) // size if octets else 1
+        result = PyByteArray_FromStringAndSize(NULL, frames * head + octets)
+        cursor = Cursor(views, 0, start + head)
+        cut_all(
+            template, ip - start, tcp - start, head, &IPV4, &cursor, octets, size, partial,
+            <unsigned char *>PyByteArray_AS_STRING(result),
+        )
+        ends = [number * (head + size) for number in range(1, frames)]
+        ends.append(frames * head + octets)
+        return result, ends
+    finally:
+        while held:
+            held -= 1
+            PyBuffer_Release(views + held)
+        PyMem_Free(views)
+
+
+cdef Py_ssize_t check(
+    const unsigned char *header, Py_ssize_t end, Py_ssize_t start, Py_ssize_t ip, Py_ssize_t tcp,
+    const Form *form,
+) except -1:
+    """Return the length of the TCP header if everything lies where it should."""
+    cdef Py_ssize_t length
+    if not (0 <= start <= ip and ip - start < 64 and form.minimum <= tcp - ip <= 60):
+        raise ValueError(f"no headers begin at {start}, {ip} and {tcp}")
+    if tcp > end - MIN_TCP:
+        raise ValueError(f"{end} octets end before the TCP header at {tcp} does")
+    length = header[tcp + 12] >> 4 << 2
+    if length < MIN_TCP or tcp + length > end:
+        raise ValueError(f"a TCP header of {length} octets in {end - tcp}")
+    if header[ip] != 0x40 | (tcp - ip) >> 2 or (tcp - ip) & 3:
+        raise ValueError("only TCP over IPv4 can be cut")
+    return length

@@ -1,0 +1,7 @@
+from collections.abc import Sequence
+
+from typing_extensions import Buffer
+
+def merge(
+    frames: Sequence[Buffer], states: bytes | None, link: int
+) -> list[tuple[int, int, int, bool, bytes | None]]: ...
