@@ -187,17 +187,15 @@ class Stack:
         """Take one burst of frames that ``device`` returned. Never transmits, never raises."""
         self.enter(now)
         interface = self._interfaces.get(device)
-        burst = [frame if isinstance(frame, Frame) else Frame(bytes(frame)) for frame in frames]
+        burst = [frame if isinstance(frame, Frame) else bytes(frame) for frame in frames]
         if interface is None:
             self.context.drop("stack.unknown_device", len(burst))
             return
-        for frame in burst:
-            frame.received_at = self.context.now
         done = self._guarded(self._receive_burst, interface, burst)
         while not done:  # each failure took at least one frame with it
             done = self._guarded(interface.receive_rest)
 
-    def _receive_burst(self, interface: Interface, burst: list[Frame]) -> None:
+    def _receive_burst(self, interface: Interface, burst: list[Frame | bytes]) -> None:
         # A router forwards what it got, in the pieces it got.
         interface.receive_burst(burst, coalesce=not self.context.config.ipv4.forwarding)
 

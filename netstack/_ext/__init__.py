@@ -17,6 +17,7 @@ else:
     try:
         import netstack._ext.checksum
         import netstack._ext.coalesce
+        import netstack._ext.io
         import netstack._ext.segment  # noqa: F401
     except ModuleNotFoundError:
         REASON = "kernels not built"

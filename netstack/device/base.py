@@ -26,9 +26,6 @@ HEADROOM = 80
 MAX_PAYLOAD_BUFFERS = 16
 """Payload buffers of a frame going down: what one gathering system call takes well."""
 
-MAX_RECEIVED_BUFFERS = 44
-"""Payload buffers of a merged frame going up: 64 KB in pieces of 1,460 octets."""
-
 
 class Medium(IntEnum):
     """What a device's frames begin with."""
@@ -65,8 +62,8 @@ _UNKNOWN = Checksum.UNKNOWN
 class Frame:
     """Octets on their way through a stack.
 
-    The frame is ``header[start:]`` followed by the ``payload`` buffers (at most 16 going down,
-    44 going up; read-only, by reference). Protocol headers lie in ``header`` whole; payload may
+    The frame is ``header[start:]`` followed by the ``payload`` buffers (at most 16 going down;
+    read-only, by reference). Protocol headers lie in ``header`` whole; payload may
     begin there. ``checksum_start`` is an index into ``header``, ``checksum_offset`` counts from
     it; a super-segment has both, whatever its ``checksum`` state.
     ``group``: arrived as link-layer broadcast or multicast. ``id`` is 0 unless traced.
@@ -121,6 +118,11 @@ class Frame:
         return b"".join((memoryview(self.header)[self.start :], *self.payload))
 
 
+def as_frame(received: Frame | bytes) -> Frame:
+    """Return what a device returned as a frame."""
+    return received if isinstance(received, Frame) else Frame(received)
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a device can do.
@@ -155,8 +157,25 @@ class Device:
         """Take ``frame`` to the wire; False = busy, the caller keeps it and tries again later."""
         raise NotImplementedError
 
-    def receive_burst(self, limit: int = 64) -> list[Frame]:
-        """Return up to ``limit`` frames that have arrived; never blocks."""
+    def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
+        """Take the wire frames ``first`` to ``last`` (excluded) of one super-segment.
+
+        They lie end to end in ``octets``, checksums complete; ``ends`` says where each ends.
+        Return how many were taken; fewer = busy.
+        """
+        view, start = memoryview(octets), ends[first - 1] if first else 0
+        for number in range(first, last):
+            end = ends[number]
+            if not self.transmit(Frame(bytes(view[start:end]))):
+                return number - first
+            start = end
+        return last - first
+
+    def receive_burst(self, limit: int = 64) -> Sequence[Frame | bytes]:
+        """Return up to ``limit`` frames that have arrived; never blocks.
+
+        A wire frame of which nothing is known but its octets may come as those alone.
+        """
         raise NotImplementedError
 
     def pending(self) -> bool:

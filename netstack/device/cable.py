@@ -22,6 +22,8 @@ from netstack.device.impair import Counters, Impairment
 from netstack.device.offload import wire_octets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Unpack
 
     from netstack.core.rng import Rng
@@ -133,9 +135,10 @@ class Direction:
             self._deliver(frame, self._cable.events.now)
             return
         for octets in wire_octets(frame):
-            self._carry_octets(octets)
+            self.carry_octets(octets)
 
-    def _carry_octets(self, octets: bytes) -> None:
+    def carry_octets(self, octets: bytes) -> None:
+        """Take a wire frame, complete."""
         settings, counters, now = self.settings, self.counters, self._cable.events.now
         counters.sent += 1
         link = 14 if self._medium is Medium.ETHERNET else 0
@@ -248,6 +251,14 @@ class CableEnd(Device):
         """Put ``frame`` on the wire; always taken: a full queue drops, as a switch's would."""
         self.outgoing.carry(frame)
         return True
+
+    def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
+        """Put wire frames that lie end to end on the wire; all are taken."""
+        view, start = memoryview(octets), ends[first - 1] if first else 0
+        for end in ends[first:last]:
+            self.outgoing.carry_octets(bytes(view[start:end]))
+            start = end
+        return last - first
 
     def take(self, frame: Frame) -> bool:
         """Put a frame that arrived into the inbox; False = full."""

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from netstack.device.base import Frame, Medium
+from netstack.device.base import Frame, Medium, as_frame
 from netstack.device.middleware import Middleware
 from netstack.device.offload import wire_octets
 
@@ -272,7 +272,7 @@ class ImpairDevice(Middleware):
         self._drain()
         arrived, lane = self._arrived, self._up
         if len(arrived) < limit:
-            frames = self.inner.receive_burst(limit)
+            frames = [as_frame(each) for each in self.inner.receive_burst(limit)]
             if lane.idle and not arrived:
                 return frames
             for frame in frames:

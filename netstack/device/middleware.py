@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from netstack.device.base import Device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from netstack.device.base import Frame
 
@@ -34,7 +34,7 @@ class Middleware(Device):
         """Take ``frame`` to the wire; False = busy."""
         return self.inner.transmit(frame)
 
-    def receive_burst(self, limit: int = 64) -> list[Frame]:
+    def receive_burst(self, limit: int = 64) -> Sequence[Frame | bytes]:
         """Return up to ``limit`` frames that have arrived."""
         return self.inner.receive_burst(limit)
 

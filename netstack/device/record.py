@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from netstack.capture import LinkType, PcapngWriter
 from netstack.capture.stream import Closing
-from netstack.device.base import Medium
+from netstack.device.base import Medium, as_frame
 from netstack.device.middleware import Middleware
 from netstack.device.offload import wire_octets
 
@@ -145,7 +145,7 @@ class RecordDevice(Middleware):
 
     def receive_burst(self, limit: int = 64) -> list[Frame]:
         """Return, and record, up to ``limit`` frames that have arrived."""
-        frames = self.inner.receive_burst(limit)
+        frames = [as_frame(each) for each in self.inner.receive_burst(limit)]
         if frames:
             now = self._clock()
             for frame in frames:

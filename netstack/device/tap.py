@@ -14,11 +14,15 @@ import errno
 import os
 import struct
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from netstack.core.address import parse_address
 from netstack.core.errors import DeviceError
 from netstack.device.base import Capabilities, Device, Frame, Medium
+from netstack.device.io import read_burst, write_burst
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PATH: Final = "/dev/net/tun"
 MAX_NAME: Final = 15  # octets, IFNAMSIZ without its NUL
@@ -42,6 +46,7 @@ _SIOCGIFHWADDR: Final = 0x8927
 _IFF_UP: Final = 0x0001
 
 _BUSY: Final = (errno.EAGAIN, errno.ENOBUFS)
+_DONE: Final = 0
 
 _FLAGS = struct.Struct("16sH22x")  # struct ifreq with ifr_flags
 _NUMBER = struct.Struct("16si20x")  # with ifr_mtu
@@ -195,7 +200,7 @@ class TapDevice(Device):
             raise
         super().__init__(name, Capabilities(Medium.ETHERNET, min(mtu, limit)))
         # A VLAN tag on top; the kernel truncates what doesn't fit.
-        self._read_size = max(limit + 18, 2048)
+        self._buffer = bytearray(max(limit + 18, 2048))
         self.errors = 0
         """Frames that the kernel refused, and reads that failed; not counted: busy."""
 
@@ -220,7 +225,7 @@ class TapDevice(Device):
             raise DeviceError(f"an MTU of {MIN_MTU} to {MAX_MTU} octets, not {mtu}", errno.EINVAL)
         set_kernel_mtu(self.name, mtu)
         self.capabilities = replace(self.capabilities, mtu=mtu)
-        self._read_size = max(mtu + 18, 2048)
+        self._buffer = bytearray(max(mtu + 18, 2048))
 
     def transmit(self, frame: Frame) -> bool:
         """Write one frame; False while the kernel's queue is full."""
@@ -239,24 +244,29 @@ class TapDevice(Device):
             self.errors += 1
         return True
 
-    def receive_burst(self, limit: int = 64) -> list[Frame]:
+    def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
+        """Write wire frames that lie end to end; return how many: fewer = the queue is full."""
+        number = first
+        while number < last:
+            written, code = write_burst(self._descriptor, octets, ends, number, last)
+            number += written
+            if code in _BUSY:
+                break
+            if code not in (_DONE, errno.EINTR):
+                self.errors += 1  # as in transmit
+                number += 1
+        return number - first
+
+    def receive_burst(self, limit: int = 64) -> list[bytes]:
         """Read what waits, up to ``limit`` frames.
 
         Raises: OSError if the TAP was deleted under us.
         """
-        descriptor, size, read = self._descriptor, self._read_size, os.read
-        frames: list[Frame] = []
-        append = frames.append
         try:
-            for _ in range(limit):
-                append(Frame(read(descriptor, size)))
-        except BlockingIOError:
-            return frames
+            return read_burst(self._descriptor, self._buffer, limit)
         except OSError:
             self.errors += 1
-            if not frames:
-                raise
-        return frames
+            raise
 
     def fileno(self) -> int:
         """Return the descriptor, -1 after ``close``."""

@@ -99,7 +99,9 @@ class Repairs:
             if abort is not None:
                 self.guard(None, abort, now)
 
-    def receive(self, stack: Stack, device: Device, frames: Sequence[Frame], now: float) -> None:
+    def receive(
+        self, stack: Stack, device: Device, frames: Sequence[Frame | bytes], now: float
+    ) -> None:
         """Hand a burst to ``stack``, the rest of it too if a bug ends a part."""
         if not self.guard(stack, partial(stack.receive, device, frames), now):
             self._receive_rest(stack, now)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import DeviceError
 from netstack.core.trace import FrameReceived
 from netstack.device.acks import leave_out_superseded
+from netstack.device.base import as_frame
 from netstack.device.offload import coalesce as merge
 from netstack.link.output import MAX_FLUSH, OutputQueue, header_octets, wire_octets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from netstack.core.address import InterfaceAddress, IPAddress
     from netstack.core.context import Context
@@ -63,14 +64,18 @@ class Interface:
 
     # -- going up ----------------------------------------------------------------------------
 
-    def receive_burst(self, frames: list[Frame], coalesce: bool) -> None:
+    def receive_burst(self, received: Sequence[Frame | bytes], coalesce: bool) -> None:
         """Take what one read of the device returned.
 
         ``coalesce``: merge segments of one flow, unless the device did so already.
         """
         context = self.context
         count = octets = supers = 0
-        for frame in frames:
+        for frame in received:
+            if isinstance(frame, bytes):
+                count += 1
+                octets += len(frame)
+                continue
             length = len(frame) if frame.payload else len(frame.header) - frame.start
             if frame.gso_size:
                 supers += 1
@@ -84,15 +89,20 @@ class Interface:
         if supers:
             context.count("link.super_segments_received", supers)
         if context.trace is not None:
-            self._trace_received(frames)
+            received = traced = [as_frame(each) for each in received]
+            self._trace_received(traced)
         if not self.up:
             context.drop("link.down", count)
             return
+        capabilities = self.device.capabilities
+        if coalesce and len(received) > 1 and not capabilities.rx_checksum:
+            frames = merge(received, capabilities.medium)
+        else:
+            frames = [as_frame(each) for each in received]
         if coalesce and len(frames) > 1:
-            capabilities = self.device.capabilities
             frames = leave_out_superseded(frames, capabilities.medium)
-            if not capabilities.rx_checksum:
-                frames = merge(frames, capabilities.medium)
+        for frame in frames:
+            frame.received_at = context.now
         self._rest = iter(frames)
         self.receive_rest()
 

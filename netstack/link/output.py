@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.trace import FrameSent
 from netstack.device.base import Checksum
-from netstack.device.offload import complete_checksum, segment
+from netstack.device.offload import complete_checksum, cut_frame, wire_frames
 
 if TYPE_CHECKING:
     from netstack.core.context import Context
@@ -53,6 +53,22 @@ def wire_octets(frame: Frame, length: int) -> int:
     return length + (frame.segments - 1) * header_octets(frame)
 
 
+class _Cut:
+    """The wire frames of the super-segment under way, and which of them is next."""
+
+    __slots__ = ("ends", "next", "octets", "partial")
+
+    def __init__(self, frame: Frame, partial: bool, min_length: int) -> None:
+        self.octets, self.ends = cut_frame(frame, partial=partial)
+        self.partial = partial
+        self.next = 0
+        head = self.ends[-2] if len(self.ends) > 1 else 0
+        short = min_length - (self.ends[-1] - head)  # only the last can be
+        if short > 0:
+            self.octets += bytes(short)
+            self.ends[-1] += short
+
+
 class OutputQueue:
     """Frames on their way to ``device``.
 
@@ -75,7 +91,7 @@ class OutputQueue:
         self._flows: dict[object, _Flow] = {}  # those with frames only
         self._ring: deque[_Flow] = deque()
         self._spare: _Flow | None = None  # one that left: most often it is the next to come
-        self._cut: list[Frame] = []  # what is left of the first flow's super-segment, last first
+        self._cut: _Cut | None = None  # of the first flow's super-segment
         self._sent = [0, 0, 0]  # wire frames, octets, super-segments since the last count
 
     def room(self, flow: object) -> int:
@@ -120,7 +136,7 @@ class OutputQueue:
         waiting = sum(frame.segments for flow in self._ring for frame, _ in flow.frames)
         self._flows.clear()
         self._ring.clear()
-        self._cut = []
+        self._cut = None
         self.frames = self.octets = 0
         return waiting
 
@@ -155,7 +171,7 @@ class OutputQueue:
             frame, length = flow.frames[0]
             if frame.gso_size and length > largest:
                 limit = self._send_cut(frame, limit, partial=capabilities.tx_checksum)
-                if self._cut:
+                if self._cut is not None:
                     return False
             else:
                 if frame.checksum is Checksum.PARTIAL and not capabilities.tx_checksum:
@@ -191,23 +207,30 @@ class OutputQueue:
     def _send_cut(self, frame: Frame, limit: int, *, partial: bool) -> int:
         """Transmit the wire frames of a super-segment; return what is left of ``limit``."""
         cut = self._cut
-        if not cut:
-            cut = self._cut = segment(frame, partial=partial)
-            short = self._min_length - len(cut[-1])
-            if short > 0:
-                cut[-1].payload = (*cut[-1].payload, self._padding[:short])
-            cut.reverse()
-        sent = self._sent
-        length = len(cut[-1])  # of all but the last
-        while cut and limit > 0:
-            if not self._transmit(cut[-1]):
-                self.busy = True
-                break
-            limit -= 1
-            sent[0] += 1
-            last = cut.pop()
-            sent[1] += length if cut else len(last)
-        return limit
+        if cut is None:
+            cut = self._cut = _Cut(frame, partial, self._min_length)
+        ends, first = cut.ends, cut.next
+        last = min(len(ends), first + limit)
+        if cut.partial or self._context.trace is not None:
+            taken = self._transmit_each(frame, cut, last)
+        else:
+            taken = self._device.transmit_cuts(cut.octets, ends, first, last)
+        cut.next = first + taken
+        self._sent[0] += taken
+        if taken:
+            self._sent[1] += ends[cut.next - 1] - (ends[first - 1] if first else 0)
+        self.busy = cut.next < last
+        if cut.next == len(ends):
+            self._cut = None
+        return limit - taken
+
+    def _transmit_each(self, whole: Frame, cut: _Cut, last: int) -> int:
+        """Transmit up to the ``last`` wire frame of a cut; return how many were taken."""
+        frames = wire_frames(whole, cut.octets, cut.ends, cut.partial)
+        for number in range(cut.next, last):
+            if not self._transmit(frames[number]):
+                return number - cut.next
+        return last - cut.next
 
     def _transmit(self, frame: Frame) -> bool:
         trace = self._context.trace

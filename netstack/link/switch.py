@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
-from netstack.device.base import Checksum, Frame
+from netstack.device.base import Checksum, Frame, as_frame
 from netstack.wire.ethernet import HEADER_LENGTH
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ class Switch:
         self._planned = False
         self.context.now = self._events.now
         for port in self.ports:
-            for frame in port.device.receive_burst(BURST):
-                self._receive(port, frame)
+            for received in port.device.receive_burst(BURST):
+                self._receive(port, as_frame(received))
             if port.device.pending():
                 self._plan()
         for port in self.ports:

@@ -117,9 +117,9 @@ def test_kernel_answers_arp_through_it_and_reads_both_forms_of_a_frame(inside, n
             while not answers:
                 _wait(device)
                 burst = device.receive_burst()
-                answers = [f for f in burst if bytes(f.header[12:14]) == b"\x08\x06"]
-            assert answers[0].header[6:12] == tap.kernel_mac(name)
-            assert answers[0].header[:6] == mine
+                answers = [octets for octets in burst if octets[12:14] == b"\x08\x06"]
+            assert answers[0][6:12] == tap.kernel_mac(name)
+            assert answers[0][:6] == mine
         assert device.errors == 0
         device.close()
 

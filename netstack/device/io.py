@@ -1,0 +1,92 @@
+"""Bursts of frames through a non-blocking descriptor: the definition, and the switch.
+
+One frame a system call: that is what a TAP gives and takes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Final
+
+from netstack import _ext
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Buffer
+
+_MAX_VNET: Final = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
+
+
+def read_burst_py(fd: int, pool: Buffer, limit: int) -> list[bytes]:
+    """Return what waits to be read, up to ``limit`` frames.
+
+    ``pool`` is written to, and may be used again at once: its length is that of the largest
+    frame. An error after the first frame is left for the next call to find; so is an
+    interruption, and with nothing read yet the list is empty.
+
+    Raises: OSError if the first read fails, ValueError for a pool without room, BufferError for
+    one that can't be written to.
+    """
+    view = memoryview(pool)
+    if view.readonly or not view.c_contiguous:
+        raise BufferError("a pool must lie in one piece, and be writable")
+    if not (size := view.nbytes):
+        raise ValueError("a pool of no octets")
+    frames: list[bytes] = []
+    read = os.read
+    try:
+        while len(frames) < limit:
+            frame = read(fd, size)
+            if not frame:
+                break
+            frames.append(frame)
+    except BlockingIOError:
+        return frames
+    except OSError:
+        if not frames:
+            raise
+    return frames
+
+
+def write_burst_py(
+    fd: int, octets: Buffer, ends: Sequence[int], first: int, last: int, vnet: int = 0
+) -> tuple[int, int]:
+    """Write the frames ``first`` to ``last`` (excluded) of those that lie end to end in
+    ``octets``, and where each ends is told by ``ends``.
+
+    ``vnet``: octets of a virtio-net header, zero throughout, to put in front of each.
+    Return how many were written, and the error number that ended it: 0 if all were. EIO stands
+    for a frame that was taken in part.
+
+    Raises: ValueError for frames that don't lie one after the other in ``octets``.
+    """
+    if not 0 <= first <= last <= len(ends):
+        raise ValueError(f"frames {first} to {last} of {len(ends)}")
+    if not 0 <= vnet <= _MAX_VNET:
+        raise ValueError(f"a virtio-net header of {vnet} octets")
+    view = memoryview(octets).cast("B")
+    header = bytes(vnet)
+    start = ends[first - 1] if first else 0
+    for number in range(first, last):
+        end = ends[number]
+        if not 0 <= start <= end <= len(view):
+            raise ValueError(f"a frame from {start} to {end} of {len(view)} octets")
+        frame = view[start:end]
+        try:
+            written = os.writev(fd, (header, frame)) if vnet else os.write(fd, frame)
+        except OSError as error:
+            return number - first, error.errno or errno.EIO
+        if written != end - start + vnet:
+            return number - first, errno.EIO
+        start = end
+    return last - first, 0
+
+
+if _ext.COMPILED:
+    from netstack._ext.io import read_burst as read_burst
+    from netstack._ext.io import write_burst as write_burst
+else:
+    read_burst = read_burst_py
+    write_burst = write_burst_py

@@ -1,0 +1,238 @@
+"""Bursts through a descriptor: the kernel and its readable twin, on pairs of sockets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+
+import pytest
+
+from netstack import _ext
+from netstack.device import io as module
+from netstack.device.io import read_burst_py, write_burst_py
+
+FRAMES = [b"a" * 60, b"b", b"c" * 1514, b"d" * 61]
+OCTETS = bytearray(b"".join(FRAMES))
+ENDS = [60, 61, 1575, 1636]
+
+
+def implementations():
+    found = {"pure": (read_burst_py, write_burst_py)}
+    if _ext.COMPILED:
+        from netstack._ext.io import read_burst, write_burst
+
+        found["compiled"] = (read_burst, write_burst)
+    return found
+
+
+@pytest.fixture(params=implementations().values(), ids=implementations().keys())
+def both(request):
+    return request.param
+
+
+@pytest.fixture
+def read(both):
+    return both[0]
+
+
+@pytest.fixture
+def write(both):
+    return both[1]
+
+
+@pytest.fixture
+def pair():
+    """Two ends that keep the bounds of what is written, and never block."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    near.setblocking(False)
+    far.setblocking(False)
+    with near, far:
+        yield near, far
+
+
+def waiting(end):
+    found = []
+    while True:
+        try:
+            found.append(end.recv(4096))
+        except BlockingIOError:
+            return found
+
+
+def test_the_switch_selects_the_kernels_exactly_if_compiled():
+    assert (module.read_burst is not read_burst_py) == _ext.COMPILED
+    assert (module.write_burst is not write_burst_py) == _ext.COMPILED
+
+
+def test_frames_arrive_as_they_were_written(pair, read, write):
+    near, far = pair
+    assert write(near.fileno(), OCTETS, ENDS, 0, 4) == (4, 0)
+    assert read(far.fileno(), bytearray(2048), 64) == FRAMES
+    assert read(far.fileno(), bytearray(2048), 64) == []
+
+
+@pytest.mark.parametrize("first", range(5))
+@pytest.mark.parametrize("last", range(5))
+def test_a_part_of_the_frames_is_written(pair, write, first, last):
+    near, far = pair
+    if first > last:
+        with pytest.raises(ValueError, match="frames"):
+            write(near.fileno(), OCTETS, ENDS, first, last)
+        return
+    assert write(near.fileno(), OCTETS, ENDS, first, last) == (last - first, 0)
+    assert waiting(far) == FRAMES[first:last]
+
+
+def test_each_frame_gets_a_virtio_net_header_of_zeros(pair, write):
+    near, far = pair
+    assert write(near.fileno(), OCTETS, ENDS, 1, 3, 10) == (2, 0)
+    assert waiting(far) == [bytes(10) + frame for frame in FRAMES[1:3]]
+
+
+def test_limit_bounds_what_is_read_at_once(pair, read):
+    near, far = pair
+    for number in range(5):
+        near.send(bytes((number,)))
+    assert read(far.fileno(), bytearray(8), 0) == []
+    assert read(far.fileno(), bytearray(8), -1) == []
+    assert read(far.fileno(), bytearray(8), 3) == [b"\0", b"\1", b"\2"]
+    assert read(far.fileno(), bytearray(8), 3) == [b"\3", b"\4"]
+
+
+def test_frame_larger_than_the_pool_is_cut_off_and_nothing_behind_is_written(pair, read):
+    near, far = pair
+    near.send(bytes(range(1, 21)))
+    pool = bytearray(32)
+    assert read(far.fileno(), memoryview(pool)[8:18], 5) == [bytes(range(1, 11))]
+    assert pool[:8] == bytes(8)
+    assert pool[18:] == bytes(14)
+
+
+def test_frames_read_stay_as_they_are_when_the_pool_is_used_again(pair, read):
+    near, far = pair
+    pool = bytearray(16)
+    near.send(b"first")
+    [first] = read(far.fileno(), pool, 5)
+    near.send(b"other")
+    read(far.fileno(), pool, 5)
+    assert first == b"first"
+
+
+def test_busy_ends_a_burst_and_says_how_far_it_came(pair, write):
+    near, far = pair
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    octets = bytearray(1000 * 100)
+    ends = list(range(1000, 100_001, 1000))
+    number, total = 0, 0
+    while number < 100:
+        written, code = write(near.fileno(), octets, ends, number, 100)
+        assert code in (0, errno.EAGAIN, errno.ENOBUFS)
+        assert code == 0 or written < 100 - number
+        number += written
+        total += len(waiting(far))
+    assert total == 100
+
+
+def test_refused_frame_ends_a_burst_with_its_error(pair, write):
+    near, far = pair
+    far.close()
+    written, code = write(near.fileno(), OCTETS, ENDS, 0, 4)
+    assert (written, code) == (0, errno.ECONNREFUSED)
+
+
+def test_frame_written_in_part_is_an_error(write):
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    near.setblocking(False)
+    with near, far:
+        size = 1 << 24
+        assert write(near.fileno(), bytes(size), [size], 0, 1) == (0, errno.EIO)
+
+
+def test_end_of_file_ends_a_burst(read):
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.write(writer, b"last")
+    os.close(writer)
+    assert read(reader, bytearray(16), 64) == [b"last"]
+    assert read(reader, bytearray(16), 64) == []
+    os.close(reader)
+
+
+def test_error_is_raised_only_if_nothing_was_read(read):
+    with pytest.raises(OSError, match="descriptor") as caught:
+        read(-1, bytearray(16), 64)
+    assert caught.value.errno == errno.EBADF
+
+
+@pytest.mark.needs("kernels")
+def test_interrupted_read_of_a_blocking_descriptor_returns_to_the_interpreter():
+    from netstack._ext.io import read_burst
+
+    class Alarm(Exception):
+        pass
+
+    def ring(number, frame):
+        raise Alarm
+
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        with near, far:
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            with pytest.raises(Alarm):
+                read_burst(far.fileno(), bytearray(16), 64)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    ("octets", "ends", "first", "last", "vnet"),
+    [
+        (b"abc", [4], 0, 1, 0), (b"abc", [-1], 0, 1, 0), (b"abc", [2, 1], 0, 2, 0),
+        (b"abc", [3], 0, 2, 0), (b"abc", [3], -1, 1, 0), (b"abc", [3], 1, 0, 0),
+        (b"abc", [3], 0, 1, -1), (b"abc", [3], 0, 1, 65), (b"", [1], 0, 1, 0),
+        (b"abc", [5, 3], 1, 2, 0),
+    ],
+)  # fmt: skip
+def test_frames_outside_of_the_octets_are_refused(pair, write, octets, ends, first, last, vnet):
+    with pytest.raises(ValueError, match=r"frame|header"):
+        write(pair[0].fileno(), octets, ends, first, last, vnet)
+
+
+def test_pool_without_room_and_what_is_no_pool_are_refused(pair, read):
+    with pytest.raises(ValueError, match="pool"):
+        read(pair[0].fileno(), bytearray(), 1)
+    for pool in (b"read-only", memoryview(b"read-only"), memoryview(bytearray(9))[::2]):
+        with pytest.raises(BufferError):
+            read(pair[0].fileno(), pool, 1)
+    for pool in (None, "text", 5):
+        with pytest.raises(TypeError):
+            read(pair[0].fileno(), pool, 1)
+
+
+@pytest.mark.parametrize("octets", [None, "text", 5])
+def test_what_holds_no_octets_is_refused(pair, write, octets):
+    with pytest.raises(TypeError):
+        write(pair[0].fileno(), octets, [1], 0, 1)
+
+
+@pytest.mark.parametrize("ends", [None, 5, [None], ["1"]])
+def test_ends_that_are_no_numbers_are_refused(pair, write, ends):
+    with pytest.raises(TypeError):
+        write(pair[0].fileno(), b"abc", ends, 0, 1)
+
+
+def test_all_buffers_are_released(pair, both):
+    read, write = both
+    pool, octets = bytearray(16), bytearray(b"abc")
+    write(pair[0].fileno(), octets, [3], 0, 1)
+    read(pair[1].fileno(), pool, 1)
+    with pytest.raises(ValueError, match="frame"):
+        write(pair[0].fileno(), octets, [4], 0, 1)
+    with pytest.raises(OSError, match="descriptor"):
+        read(-1, pool, 1)
+    octets.append(1)  # raises BufferError while an export lives
+    pool.append(1)
