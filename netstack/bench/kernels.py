@@ -1,23 +1,43 @@
 """The compiled kernels beside their readable twins: calls per second, interleaved.
 
-A kernel below twice its twin's speed leaves (house rule); what it replaces stays readable.
+A kernel below twice its twin's speed leaves (house rule); what it replaces stays readable. Twins
+call twins: no compiled code helps them. Reading and writing is measured on /dev/zero and
+/dev/null, whose calls cost little, so that what is around the system call shows. The reader alone
+would have to leave; it stays for what happens beside another thread, to which its twin offers
+the interpreter at each frame.
 """
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 import time
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netstack import _ext
 from netstack.bench.result import BenchError, Result, Work
-from netstack.core.checksum import internet_sum_py
+from netstack.core.address import parse_address
+from netstack.core.checksum import copy_and_sum_py, internet_sum_py, sum_pieces_py
+from netstack.device.cut import cut_py
+from netstack.device.io import read_burst_py, write_burst_py
+from netstack.device.merge import merge_py
+from netstack.wire.ethernet import EtherType
+from netstack.wire.ipv4 import IPv4Header
+from netstack.wire.tcp import ACK, TcpHeader, build_timestamps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
 SAMPLE_S = 0.02  # of calls, at least
 LENGTHS = (20, 1460, 65_000)  # octets: an IPv4 header, a segment, a super-segment
+BURST = 64  # frames
+_MSS = 1448  # octets, with timestamps
+_CUTS = 44  # in 64 KB
+_LINK = bytes(12) + EtherType.IPV4.to_bytes(2, "big")
+_SOURCE, _DESTINATION = map(parse_address, ("198.18.0.1", "198.18.0.2"))  # RFC 2544 C.2.2
 
 
 class Pair(NamedTuple):
@@ -27,25 +47,107 @@ class Pair(NamedTuple):
     kernel: Callable[..., Any]
     twin: Callable[..., Any]
     arguments: tuple[Any, ...]
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What else goes on meanwhile."""
 
 
-def pairs() -> list[Pair]:
-    """Return what there is to compare.
+@contextmanager
+def busy_thread() -> Iterator[None]:
+    """Have another thread want the interpreter all the time, as an application's may."""
+    ended = False
+
+    def work() -> None:
+        count = 0
+        while not ended:
+            count += 1
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended = True
+        thread.join()
+
+
+def frame(data: bytes, seq: int, port: int = 80) -> bytes:
+    """Return an Ethernet frame with a TCP segment with timestamps, checksums complete."""
+    options = build_timestamps(1, 2)
+    tcp = TcpHeader(port, 40_000, seq, 1, ACK, 1000, options=options)
+    tcp = tcp.with_checksum(_SOURCE.packed, _DESTINATION.packed, data)
+    segment = tcp.build() + data
+    ip = IPv4Header(_SOURCE, _DESTINATION, 6, 20 + len(segment), dont_fragment=True)
+    return _LINK + ip.with_checksum().build() + segment
+
+
+def pairs(resources: ExitStack) -> list[Pair]:
+    """Return what there is to compare; ``resources`` holds what must be closed afterwards.
 
     Raises: BenchError without compiled kernels.
     """
     if not _ext.COMPILED:
         raise BenchError(f"there are no compiled kernels here: {_ext.REASON}")
-    from netstack._ext.checksum import internet_sum
+    return [*_checksums(), *_cuts(), *_merges(), *_bursts(resources)]
 
+
+def _checksums() -> list[Pair]:
+    from netstack._ext.checksum import copy_and_sum, internet_sum, sum_pieces
+
+    data = random.Random(0).randbytes(max(LENGTHS))
+    odd = [data[:33], data[33:1034], data[1034:1460]]
+    segment = (bytearray(1514), 53, data[:1460])
     return [
-        Pair(
-            f"checksum, {length:,} octets",
-            internet_sum,
-            internet_sum_py,
-            (random.Random(length).randbytes(length),),
-        )
-        for length in LENGTHS
+        *(
+            Pair(f"checksum, {length:,} octets", internet_sum, internet_sum_py, (data[:length],))
+            for length in LENGTHS
+        ),
+        Pair("checksum, 1,460 octets in 3 pieces", sum_pieces, sum_pieces_py, (odd,)),
+        Pair("checksum and copy, 1,460 octets", copy_and_sum, copy_and_sum_py, segment),
+    ]
+
+
+def _cuts() -> list[Pair]:
+    from netstack._ext.segment import cut
+
+    data = random.Random(1).randbytes(_CUTS * _MSS)
+    header = frame(b"", 1)
+    made = []
+    for count in (2, _CUTS):
+        payload = [data[: count * _MSS // 2], data[count * _MSS // 2 : count * _MSS]]
+        title = f"segment, {count} frames of {_MSS:,} octets"
+        made.append(Pair(title, cut, cut_py, (header, 0, 14, 34, payload, _MSS)))
+    return made
+
+
+def _merges() -> list[Pair]:
+    from netstack._ext.coalesce import merge
+
+    data = random.Random(2).randbytes(_MSS)
+    one = [frame(data, number * _MSS) for number in range(BURST)]
+    flows = [frame(b"x", 1, number) for number in range(BURST)]
+    answers = [frame(b"", 1, number) for number in range(BURST)]
+    return [
+        Pair(f"coalesce, {BURST} frames of one flow", merge, merge_py, (one, None, 14)),
+        Pair(f"coalesce, {BURST} frames of as many flows", merge, merge_py, (flows, None, 14)),
+        Pair(f"coalesce, {BURST} frames without data", merge, merge_py, (answers, None, 14)),
+    ]
+
+
+def _bursts(resources: ExitStack) -> list[Pair]:
+    from netstack._ext.io import read_burst, write_burst
+
+    zero, null = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/null", os.O_WRONLY)
+    resources.callback(os.close, zero)
+    resources.callback(os.close, null)
+    octets = bytes(BURST * 1514)
+    ends = [number * 1514 for number in range(1, BURST + 1)]
+    reading = read_burst, read_burst_py, (zero, bytearray(1514), BURST)
+    writing = write_burst, write_burst_py, (null, octets, ends, 0, BURST)
+    return [
+        Pair(f"io: read {BURST} frames", *reading),
+        Pair(f"io: read {BURST} frames beside a busy thread", *reading, busy_thread),
+        Pair(f"io: write {BURST} frames", *writing),
+        Pair(f"io: write {BURST} frames beside a busy thread", *writing, busy_thread),
     ]
 
 
@@ -55,15 +157,18 @@ def run(rounds: int, tell: Callable[[str], None], *, sample: float = SAMPLE_S) -
     Raises: BenchError.
     """
     works = []
-    for title, kernel, twin, arguments in pairs():
-        if kernel(*arguments) != twin(*arguments):
-            raise BenchError(f"{title}: the kernel and its twin differ")
-        kernels, twins = [], []
-        for _ in range(rounds):
-            kernels.append(_calls_per_second(kernel, arguments, sample))
-            twins.append(_calls_per_second(twin, arguments, sample))
-        works.append(Work(title.replace(",", ""), title, "calls/s", tuple(kernels), tuple(twins)))
-        tell(f"{title}: measured")
+    with ExitStack() as resources:
+        for title, kernel, twin, arguments, beside in pairs(resources):
+            if kernel(*arguments) != twin(*arguments):
+                raise BenchError(f"{title}: the kernel and its twin differ")
+            kernels, twins = [], []
+            with beside():
+                for _ in range(rounds):
+                    kernels.append(_calls_per_second(kernel, arguments, sample))
+                    twins.append(_calls_per_second(twin, arguments, sample))
+            name = title.replace(",", "")
+            works.append(Work(name, title, "calls/s", tuple(kernels), tuple(twins)))
+            tell(f"{title}: measured")
     contestants = {"kernel": {"code": "Cython"}, "twin": {"code": "Python"}}
     return Result("kernels", rounds, "kernel", "twin", contestants, works)
 

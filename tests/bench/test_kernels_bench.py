@@ -11,7 +11,9 @@ from netstack.bench.result import BenchError
 def test_every_kernel_is_measured_beside_its_twin():
     told = []
     result = kernels.run(2, told.append, sample=0.0005)
-    assert len(told) == len(result.works) == len(kernels.LENGTHS)
+    assert len(told) == len(result.works)
+    measured = {work.title.partition(",")[0].partition(":")[0] for work in result.works}
+    assert measured >= {"checksum", "checksum and copy", "segment", "coalesce", "io"}
     for work in result.works:
         assert len(work.subject) == len(work.baseline) == 2
         assert work.ratio.median > 0
