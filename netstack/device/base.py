@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,6 +121,14 @@ class Frame:
 def as_frame(received: Frame | bytes) -> Frame:
     """Return what a device returned as a frame."""
     return received if isinstance(received, Frame) else Frame(received)
+
+
+def only_octets(received: Sequence[Frame | bytes]) -> TypeGuard[Sequence[bytes]]:
+    """Return whether a device gave nothing but octets."""
+    return _OCTETS.issuperset(map(type, received))
+
+
+_OCTETS: frozenset[type] = frozenset((bytes,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,15 +118,16 @@ class Direction:
         impairment.reorder = settings.reorder
         impairment.duplicate = settings.duplicate
         impairment.corrupt = settings.corrupt
-        self._by_reference = (
-            self._receiver.capabilities.gso_max_size > 0
-            and settings.up
+        self._plain = (
+            settings.up
             and settings.rate is None
             and settings.queue is None
             and settings.mark_above is None
             and settings.black_hole is None
             and not impairment.active
         )
+        """Nothing happens to frames on this wire but that they take a time."""
+        self._by_reference = self._plain and self._receiver.capabilities.gso_max_size > 0
 
     def carry(self, frame: Frame) -> None:
         """Take what an end transmits."""
@@ -134,11 +135,20 @@ class Direction:
             self.counters.sent += frame.segments
             self._deliver(frame, self._cable.events.now)
             return
-        for octets in wire_octets(frame):
-            self.carry_octets(octets)
+        self.carry_octets(wire_octets(frame))
 
-    def carry_octets(self, octets: bytes) -> None:
-        """Take a wire frame, complete."""
+    def carry_octets(self, frames: list[bytes]) -> None:
+        """Take wire frames that leave one after the other, complete."""
+        if not self._plain or self.settings.jitter or self._cable.recorder is not None:
+            for octets in frames:
+                self._carry_octets(octets)
+            return
+        events = self._cable.events
+        self.counters.sent += len(frames)
+        self._last_arrival = max(events.now + self.settings.delay, self._last_arrival)
+        events.schedule(self._last_arrival, self._arrive, *frames)
+
+    def _carry_octets(self, octets: bytes) -> None:
         settings, counters, now = self.settings, self.counters, self._cable.events.now
         counters.sent += 1
         link = 14 if self._medium is Medium.ETHERNET else 0
@@ -215,15 +225,19 @@ class Direction:
             late += (1 + 2 * draw) * self._sending_time(length, settings.rate)
         return late
 
-    def _arrive(self, frame: Frame) -> None:
-        if not self.settings.up:  # unplugged while this was under way
-            self.counters.lost += frame.segments
-            return
-        frame.received_at = self._cable.events.now
-        if self._receiver.take(frame):
-            self.counters.delivered += frame.segments
-        else:
-            self.counters.queue_drops += frame.segments
+    def _arrive(self, *frames: Frame | bytes) -> None:
+        up, counters, now = self.settings.up, self.counters, self._cable.events.now
+        for frame in frames:
+            segments = 1
+            if isinstance(frame, Frame):
+                segments = frame.segments
+                frame.received_at = now
+            if not up:  # unplugged while this was under way
+                counters.lost += segments
+            elif self._receiver.take(frame):
+                counters.delivered += segments
+            else:
+                counters.queue_drops += segments
 
 
 def marked(octets: bytes, start: int) -> bytes:
@@ -245,7 +259,7 @@ class CableEnd(Device):
         super().__init__(name, capabilities)
         self.outgoing: Direction
         """The wire from this end to the other."""
-        self._inbox: deque[Frame] = deque()
+        self._inbox: deque[Frame | bytes] = deque()
 
     def transmit(self, frame: Frame) -> bool:
         """Put ``frame`` on the wire; always taken: a full queue drops, as a switch's would."""
@@ -254,13 +268,14 @@ class CableEnd(Device):
 
     def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
         """Put wire frames that lie end to end on the wire; all are taken."""
-        view, start = memoryview(octets), ends[first - 1] if first else 0
+        view, start, frames = memoryview(octets), ends[first - 1] if first else 0, []
         for end in ends[first:last]:
-            self.outgoing.carry_octets(bytes(view[start:end]))
+            frames.append(bytes(view[start:end]))
             start = end
+        self.outgoing.carry_octets(frames)
         return last - first
 
-    def take(self, frame: Frame) -> bool:
+    def take(self, frame: Frame | bytes) -> bool:
         """Put a frame that arrived into the inbox; False = full."""
         if len(self._inbox) >= MAX_INBOX:
             return False
@@ -269,7 +284,7 @@ class CableEnd(Device):
             self.on_pending()
         return True
 
-    def receive_burst(self, limit: int = 64) -> list[Frame]:
+    def receive_burst(self, limit: int = 64) -> list[Frame | bytes]:
         """Return up to ``limit`` frames that have arrived."""
         inbox = self._inbox
         return [inbox.popleft() for _ in range(min(limit, len(inbox)))]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.checksum import copy_and_sum, internet_sum, sum_pieces
 from netstack.core.errors import LocalProtocolError
-from netstack.device.base import Checksum, Frame, GsoType, Medium
+from netstack.device.base import Checksum, Frame, GsoType, Medium, only_octets
 from netstack.device.cut import cut
 from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge
 
@@ -184,6 +184,8 @@ def coalesce(frames: Sequence[Frame | bytes], medium: Medium) -> list[Frame]:
 
 def _read(frames: Sequence[Frame | bytes]) -> tuple[Sequence[Buffer], bytes | None]:
     """Return the octets of each frame, and what is known of each; None = nothing of any."""
+    if only_octets(frames):
+        return frames, None
     octets: list[Buffer] = []
     states = bytearray()
     for frame in frames:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import DeviceError
 from netstack.core.trace import FrameReceived
 from netstack.device.acks import leave_out_superseded
-from netstack.device.base import as_frame
+from netstack.device.base import as_frame, only_octets
 from netstack.device.offload import coalesce as merge
 from netstack.link.output import MAX_FLUSH, OutputQueue, header_octets, wire_octets
 
@@ -70,12 +70,35 @@ class Interface:
         ``coalesce``: merge segments of one flow, unless the device did so already.
         """
         context = self.context
+        frames = None if only_octets(received) else [as_frame(each) for each in received]
+        if frames is None:
+            count, octets = len(received), sum(map(len, received))
+        else:
+            count, octets = self._count_frames(frames)
+        context.count("link.frames_received", count)
+        context.count("link.octets_received", octets)
+        if context.trace is not None:
+            received = frames = frames or [as_frame(each) for each in received]
+            self._trace_received(frames)
+        if not self.up:
+            context.drop("link.down", count)
+            return
+        capabilities = self.device.capabilities
+        if coalesce and len(received) > 1 and not capabilities.rx_checksum:
+            frames = merge(frames or received, capabilities.medium)
+        elif frames is None:
+            frames = [as_frame(each) for each in received]
+        if coalesce and len(frames) > 1:
+            frames = leave_out_superseded(frames, capabilities.medium)
+        for frame in frames:
+            frame.received_at = context.now
+        self._rest = iter(frames)
+        self.receive_rest()
+
+    def _count_frames(self, frames: Sequence[Frame]) -> tuple[int, int]:
+        """Return how many frames and octets a wire carried; count super-segments."""
         count = octets = supers = 0
-        for frame in received:
-            if isinstance(frame, bytes):
-                count += 1
-                octets += len(frame)
-                continue
+        for frame in frames:
             length = len(frame) if frame.payload else len(frame.header) - frame.start
             if frame.gso_size:
                 supers += 1
@@ -84,27 +107,9 @@ class Interface:
             else:
                 count += 1
                 octets += length
-        context.count("link.frames_received", count)
-        context.count("link.octets_received", octets)
         if supers:
-            context.count("link.super_segments_received", supers)
-        if context.trace is not None:
-            received = traced = [as_frame(each) for each in received]
-            self._trace_received(traced)
-        if not self.up:
-            context.drop("link.down", count)
-            return
-        capabilities = self.device.capabilities
-        if coalesce and len(received) > 1 and not capabilities.rx_checksum:
-            frames = merge(received, capabilities.medium)
-        else:
-            frames = [as_frame(each) for each in received]
-        if coalesce and len(frames) > 1:
-            frames = leave_out_superseded(frames, capabilities.medium)
-        for frame in frames:
-            frame.received_at = context.now
-        self._rest = iter(frames)
-        self.receive_rest()
+            self.context.count("link.super_segments_received", supers)
+        return count, octets
 
     def receive_rest(self) -> None:
         """Take what is left of the last burst, if an exception ended it."""

@@ -8,7 +8,7 @@ from netstack import capture
 from netstack.core.address import parse_address
 from netstack.core.rng import Rng
 from netstack.core.timers import EventHeap
-from netstack.device.base import Checksum, Frame, Medium
+from netstack.device.base import Checksum, Frame, Medium, as_frame
 from netstack.device.cable import Cable
 from netstack.device.record import Recording
 from netstack.wire.ipv4 import IPv4Header
@@ -26,9 +26,9 @@ class Line:
         self.cable.b.on_pending = self.fetch
 
     def fetch(self) -> None:
-        for frame in self.cable.b.receive_burst():
+        for frame in map(as_frame, self.cable.b.receive_burst()):
             self.frames.append(frame)
-            self.arrived.append((frame.received_at, frame.octets()))
+            self.arrived.append((self.events.now, frame.octets()))
 
     @property
     def counters(self):
@@ -72,7 +72,8 @@ def test_directions_have_their_own_settings(frames):
     line.cable.b.transmit(frames.arriving())
     line.run()
     assert line.arrived[0][0] == 0.1
-    assert [frame.received_at for frame in line.cable.a.receive_burst()] == [0.5]
+    assert line.events.now == 0.5
+    assert len(line.cable.a.receive_burst()) == 1
     assert not line.cable.a.pending()
 
 
