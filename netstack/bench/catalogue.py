@@ -52,6 +52,12 @@ def _scale() -> Runner:
     return run
 
 
+def _link() -> Runner:
+    from netstack.bench.link import run
+
+    return run
+
+
 def _kernels() -> Runner:
     from netstack.bench.kernels import run
 
@@ -62,6 +68,7 @@ BENCHES: Mapping[str, Bench] = {
     "tap": Bench("the stack over a TAP device beside kernel to kernel over veth", _tap, 5),
     "loss": Bench("the stack over a TAP that loses frames beside kernel to kernel", _loss, 5),
     "http": Bench("small HTTP responses over kept connections, beside nginx", _http, 5),
+    "link": Bench("two stacks in one process beside kernel to kernel over veth", _link, 5),
     "scale": Bench("100,000 idle connections in one process beside 1,000", _scale, 3),
     "kernels": Bench("the compiled kernels beside their readable twins", _kernels, 15),
 }
