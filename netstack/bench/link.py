@@ -24,7 +24,7 @@ from netstack.device.cable import Cable
 from netstack.stack import Stack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SUBJECT, BASELINE = "netstack", "kernel"
 BULK_S: Final = 1.5
@@ -90,6 +90,10 @@ class Transfer:
                 f"link: {check.wrong} reads of {check.octets} octets were not what was sent"
             )
         return check.octets / taken
+
+    def counters(self) -> Mapping[str, int]:
+        """Return the receiving stack's counters."""
+        return self._far.counters()
 
     def _step(self) -> None:
         """Let happen what is due next, all that is due at that time."""
