@@ -36,7 +36,7 @@ lint: $(STAMP)
 
 venv: $(STAMP)
 
-$(STAMP): pyproject.toml setup.py $(wildcard ext/*.pyx)
+$(STAMP): pyproject.toml setup.py $(wildcard ext/*)
 	@$(PYTHON) .ci/prepare.py --dev $(VENV)
 	@touch $@
 
