@@ -57,24 +57,29 @@ def digest_server(kernel_server, lan):
 
 
 @pytest.fixture
-def badly(monkeypatch):
-    """Return a function: impair what arrives from the TAPs made from now on."""
+def impaired(monkeypatch):
+    """Return a function: impair what arrives from the host's TAP, until the block ends."""
+    make, taps = tap.TapDevice, []
 
     class BadTap(ImpairDevice):
         created = True
 
-    def spoil(**impairments):
-        make = tap.TapDevice
+    def wrap(name, **options):
+        taps.append(BadTap(make(name, **options), Rng(1)))
+        return taps[-1]
 
-        def bad(name, **options):
-            device = BadTap(make(name, **options), Rng(1, name))
-            for kind, probability in impairments.items():
-                setattr(device.incoming, kind, probability)
-            return device
+    @contextmanager
+    def apply(**probabilities):
+        for kind, probability in probabilities.items():
+            setattr(taps[-1].incoming, kind, probability)
+        try:
+            yield
+        finally:
+            for kind in probabilities:
+                setattr(taps[-1].incoming, kind, 0.0)
 
-        monkeypatch.setattr(tap, "TapDevice", bad)
-
-    return spoil
+    monkeypatch.setattr(tap, "TapDevice", wrap)
+    return apply
 
 
 def upload(ours, octets):
@@ -263,11 +268,10 @@ def test_dsack_of_the_kernel_is_read(lan, kernel_server, filtered):
 
 
 @pytest.fixture
-def download(lan, badly):
+def download(lan, impaired):
     """Return a function: take ``octets`` of the kernel's; tell what it counted meanwhile."""
 
-    def take(octets, **impairments):
-        badly(**impairments)
+    def take(octets, **probabilities):
         data, before = os.urandom(octets), kernel_counters()
         with (
             lan.host(opaque=OURS, expected=LOSS) as host,
@@ -275,7 +279,7 @@ def download(lan, badly):
             socket.create_connection((lan.ours, PORT), timeout=60) as theirs,
         ):
             ours, _ = listener.accept()
-            with ours:
+            with ours, impaired(**probabilities):
                 task = host.spawn(ours.makefile("rb").read)
                 theirs.sendall(data)
                 theirs.shutdown(socket.SHUT_WR)
@@ -293,7 +297,7 @@ def test_kernel_fills_the_holes_that_we_report(download):
 
 
 def test_kernel_is_told_of_what_came_twice(download):
-    counted = download(2_000_000, loss=0.02, duplicate=0.05)
+    counted = download(2_000_000, loss=0.02, duplicate=0.3)
     assert counted["TCPDSACKRecv"] >= 1
     assert counted["TCPDSACKOfoRecv"] >= 1
     assert counted["TCPSACKReneging"] == 0
