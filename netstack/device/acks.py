@@ -1,9 +1,14 @@
 """Of pure ACKs that follow one another in a burst, the last says all.
 
-A sender of bulk data gets an ACK for every second segment, several in each burst, and each costs
-it as much as a super-segment does. Where one acknowledges more than the one before it and is
-equal otherwise, the one before is left out: whoever takes in the rest finds what a network leaves
-that lost an ACK. Nothing could be sent between the two anyway, since output follows the burst.
+A sender of bulk data gets an ACK for every second segment, and while one is missing for every
+segment: several in each burst, and each costs it as much as a super-segment does. Where one tells
+what the one before it tells and more, the one before is left out: whoever takes in the rest finds
+what a network leaves that lost an ACK. Nothing could be sent between the two anyway, since output
+follows the burst.
+
+More is a higher acknowledgment number, or a first SACK block that reaches further; all else must
+be equal but the window, of which the later counts. So an ACK that begins a block, fills a gap or
+has a D-SACK (RFC 2883) stays, and the order in which segments arrived can still be told.
 """
 
 from __future__ import annotations
@@ -18,15 +23,17 @@ if TYPE_CHECKING:
     from netstack.device.base import Frame
 
 _LINK = {Medium.ETHERNET: 14, Medium.IP: 0}
-_LARGEST = 14 + 20 + 32 + 4  # octets: a link header, IP, TCP with timestamps, a trailer
+_LARGEST = 14 + 20 + 60 + 4  # octets: a link header, IP, TCP with all options, a trailer
 _HEADERS = Struct("!HHH4sH12s4sIH6x")  # IP's without options, TCP's without
-_PLAIN = 0x5010  # data offset and flags: ACK alone, no options
-_WITH_TIMESTAMPS = 0x8010
+_BLOCK = Struct("!II")
 _TIMESTAMPS = b"\x01\x01\x08\x0a"  # as RFC 7323 appendix A aligns them
+_SACK = b"\x01\x01\x05"  # as RFC 2018 3 shows it; its length follows
+_ACK_ALONE = 0x010  # reserved bits and flags
 _UNKNOWN, _VALID = Checksum.UNKNOWN, Checksum.VALID
 
-_Ack = tuple[bytes, int, bytes]
-"""The flow (addresses and ports), the acknowledgment number, what must be equal besides."""
+_Ack = tuple[bytes, int, int, bytes]
+"""The flow (addresses and ports); the acknowledgment number; the first SACK block's right edge, 0
+without one; what must be equal besides."""
 
 
 def leave_out_superseded(frames: list[Frame], medium: Medium) -> list[Frame]:
@@ -38,27 +45,39 @@ def leave_out_superseded(frames: list[Frame], medium: Medium) -> list[Frame]:
     """
     link = _LINK[medium]
     kept: list[Frame] = []
-    last: dict[bytes, tuple[int, int, bytes]] = {}  # by flow: place, number, what must be equal
+    last: dict[bytes, tuple[int, _Ack]] = {}  # by flow: place and what it says
     for frame in frames:
         ack = _read(frame, link) if len(frame.header) - frame.start <= _LARGEST else None
         if ack is None:
             last.clear()
             kept.append(frame)
             continue
-        flow, number, same = ack
-        place, before, wanted = last.get(flow, (0, number, same))
-        if 0 < number - before & 0xFFFFFFFF < 0x80000000 and same == wanted:
+        before = last.get(ack[0])
+        if before is not None and _supersedes(ack, before[1]):
+            place = before[0]
             frame.segments += kept[place].segments
             kept[place] = frame
         else:
             place = len(kept)
             kept.append(frame)
-        last[flow] = place, number, same
+        last[ack[0]] = place, ack
     return kept
 
 
+def _supersedes(ack: _Ack, before: _Ack) -> bool:
+    _, number, right, same = ack
+    acknowledged = number - before[1] & 0xFFFFFFFF
+    reached = right - before[2] & 0xFFFFFFFF
+    return (
+        same == before[3]
+        and acknowledged < 0x80000000
+        and reached < 0x80000000
+        and acknowledged + reached > 0
+    )
+
+
 def _read(frame: Frame, link: int) -> _Ack | None:
-    """Return what a pure ACK with no options but timestamps says; None if ``frame`` is none.
+    """Return what a pure ACK says, with timestamps and SACK at most; None if ``frame`` is none.
 
     Its checksums are verified, since it may take another's place.
     """
@@ -66,22 +85,51 @@ def _read(frame: Frame, link: int) -> _Ack | None:
     ip = start + link
     if len(header) < ip + 40 or frame.payload:
         return None
-    version, total, _, fragment, _, flow, seq, ack, flags = _HEADERS.unpack_from(header, ip)
+    version, total, _, fragment, _, flow, seq, number, word = _HEADERS.unpack_from(header, ip)
     end = ip + total
-    if flags == _WITH_TIMESTAMPS:
-        if total != 52 or len(header) < end or header[ip + 40 : ip + 44] != _TIMESTAMPS:
-            return None
-    elif flags != _PLAIN or total != 40:
+    if word & 0xFFF != _ACK_ALONE or total != 20 + (word >> 12) * 4 or not ip + 40 <= end:
         return None
     if version >> 8 != 0x45 or fragment[0] & 0xBF or fragment[1] or fragment[3] != 6:
         return None
+    if len(header) < end or not _verified(frame, ip, end):
+        return None
+    same = bytes(header[start : ip + 2]) + fragment + seq + bytes(header[ip + 38 : ip + 40])
+    options = bytes(header[ip + 40 : end])
+    at = 12 if options[:4] == _TIMESTAMPS else 0
+    if len(options) == at:
+        return flow, number, 0, same + options
+    block = _first_block(options, at, number)
+    if block is None:
+        return None
+    return flow, number, block, same + options[: at + 8] + options[at + 12 :]
+
+
+def _verified(frame: Frame, ip: int, end: int) -> bool:
+    header = frame.header
     if internet_sum(header[ip : ip + 20]) != 0xFFFF:
-        return None
+        return False
     if frame.checksum is _UNKNOWN:
-        if (internet_sum(header[ip + 12 : end]) + 6 + total - 20) % 0xFFFF:
-            return None
+        if (internet_sum(header[ip + 12 : end]) + 6 + end - ip - 20) % 0xFFFF:
+            return False
         frame.checksum = _VALID
-    elif frame.checksum is not _VALID:
+    return frame.checksum is _VALID
+
+
+def _first_block(options: bytes, at: int, number: int) -> int | None:
+    """Return the right edge of the first SACK block; None for other options, or a D-SACK."""
+    length = len(options) - at - 2
+    if (
+        options[at : at + 3] != _SACK
+        or options[at + 3] != length
+        or length & 7 != 2
+        or length < 10
+    ):
         return None
-    same = bytes(header[start : ip + 2]) + fragment + seq + bytes(header[ip + 38 : end])
-    return flow, ack, same
+    left, right = _BLOCK.unpack_from(options, at + 4)
+    if not 0 < left - number & 0xFFFFFFFF < 0x80000000:
+        return None
+    if length > 10:
+        other_left, other_right = _BLOCK.unpack_from(options, at + 12)
+        if left - other_left & 0xFFFFFFFF < other_right - other_left & 0xFFFFFFFF:
+            return None
+    return int(right)

@@ -36,7 +36,7 @@ def test_pure_ack_goes_where_the_next_acknowledges_more(frames, medium):
         {"seq": 1001}, {"flags": ACK | ECE}, {"tos": 1}, {"ttl": 63},
         {"flags": ACK | FIN}, {"flags": ACK | RST}, {"ports": (40001, 80)}, {"options": b""},
         {"options": TIMESTAMPS[:-1] + b"\x03"}, {"ip_options": b"\x01\x01\x01\0"},
-        {"options": TIMESTAMPS + b"\x01\x01\x05\x0a" + bytes(8)},
+        {"options": TIMESTAMPS + b"\x01\x01\x05\x0a" + bytes(8)}, {"options": TIMESTAMPS[:8]},
     ],
 )  # fmt: skip
 def test_pure_ack_stays_before_one_that_differs(frames, second):
@@ -86,3 +86,43 @@ def test_octets_too_few_for_a_header_stay(frames):
     for length in range(len(whole)):
         given = [frames.arriving(b"", options=TIMESTAMPS), Frame(whole[:length])]
         assert leave_out_superseded(given, Medium.ETHERNET) == given
+
+
+def sack(*blocks, lead=TIMESTAMPS):
+    edges = b"".join(edge.to_bytes(4, "big") for block in blocks for edge in block)
+    return {"options": lead + b"\x01\x01\x05" + bytes((2 + len(edges),)) + edges}
+
+
+@pytest.mark.parametrize("lead", [TIMESTAMPS, b""])
+def test_ack_goes_where_the_first_block_of_the_next_reaches_further(frames, lead):
+    older = [(6000, 6100)]
+    (frame,) = acks(
+        frames,
+        sack((7000, 7100), *older, lead=lead),
+        sack((7000, 7200), *older, lead=lead),
+        {**sack((7000, 7200), *older, lead=lead), "ack": 5500},
+        {**sack((7000, 7300), *older, lead=lead), "ack": 5600, "window": 3000},
+    )
+    assert frame.segments == 4
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ([(7000, 7100)], [(7000, 7100)]),  # tells nothing new, so it may tell of a loss
+        ([(7000, 7200)], [(7000, 7100)]),  # overtaken by what was sent later
+        ([(7000, 7100)], [(6900, 7100)]),  # something came late
+        ([(7000, 7100)], [(8000, 8100), (7000, 7100)]),  # a new gap
+        ([(8000, 8100), (7000, 7100)], [(7000, 7200), (8000, 8100)]),
+        ([(8000, 8100), (7000, 7100)], [(8000, 8100)]),
+        ([(4000, 4100)], [(4000, 4200)]),  # D-SACK
+        ([(7000, 7100), (6900, 7500)], [(7000, 7200), (6900, 7500)]),  # D-SACK
+    ],
+)
+def test_ack_stays_before_one_with_other_blocks(frames, first, second):
+    assert len(acks(frames, sack(*first), sack(*second))) == 2
+
+
+def test_ack_with_blocks_and_one_without_stay(frames):
+    assert len(acks(frames, sack((7000, 7100)), {"ack": 7100})) == 2
+    assert len(acks(frames, {}, sack((7000, 7100)))) == 2
