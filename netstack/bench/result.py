@@ -128,22 +128,22 @@ def environment() -> dict[str, Any]:
 def shortfalls(result: Result, committed: Mapping[str, Any], fraction: float) -> list[str]:
     """Return a line for each work whose ratio fell below ``fraction`` of the committed one.
 
-    Only works where higher is better and that have a ratio on both sides are compared; a
-    committed one that was not measured counts as a shortfall.
+    Only works where higher is better are compared; where there is no baseline such a figure is a
+    share, a ratio by itself. A committed one that was not measured counts as a shortfall.
     """
-    measured = {work.name: work.ratio for work in result.works}
+    measured = {work.name: work.ratio or Summary.of(work.subject) for work in result.works}
     lines = []
     for work in committed["works"]:
-        if not work["higher_is_better"] or work["ratio"] is None:
+        if not work["higher_is_better"]:
             continue
-        wanted = work["ratio"]["median"] * fraction
+        before = (work["ratio"] or work[committed["subject"]])["median"]
         ratio = measured.get(work["name"])
         if ratio is None:
             lines.append(f"{work['title']}: not measured")
-        elif ratio.median < wanted:
+        elif ratio.median < before * fraction:
             lines.append(
                 f"{work['title']}: ratio {ratio.median:.3g}, below {fraction:g} of the "
-                f"committed {work['ratio']['median']:.3g}"
+                f"committed {before:.3g}"
             )
     return lines
 

@@ -74,5 +74,12 @@ def test_check_names_a_ratio_below_the_fraction():
     assert line == "speed: ratio 0.09, below 0.25 of the committed 0.4"
 
 
+def test_check_compares_a_share_by_itself():
+    committed = result(Work("share", "share", "wanted 0.6", (0.6, 0.7, 0.8))).as_json()
+    assert shortfalls(result(Work("share", "share", "wanted 0.6", (0.2,))), committed, 0.25) == []
+    (line,) = shortfalls(result(Work("share", "share", "wanted 0.6", (0.1,))), committed, 0.25)
+    assert line == "share: ratio 0.1, below 0.25 of the committed 0.7"
+
+
 def test_check_counts_a_work_that_was_not_measured():
     assert shortfalls(result(ALONE), result(SPEED).as_json(), 0.25) == ["speed: not measured"]
