@@ -13,6 +13,7 @@ has a D-SACK (RFC 2883) stays, and the order in which segments arrived can still
 
 from __future__ import annotations
 
+from functools import cache
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -24,16 +25,25 @@ if TYPE_CHECKING:
 
 _LINK = {Medium.ETHERNET: 14, Medium.IP: 0}
 _LARGEST = 14 + 20 + 60 + 4  # octets: a link header, IP, TCP with all options, a trailer
-_HEADERS = Struct("!HHH4sH12s4sIH6x")  # IP's without options, TCP's without
 _BLOCK = Struct("!II")
 _TIMESTAMPS = b"\x01\x01\x08\x0a"  # as RFC 7323 appendix A aligns them
 _SACK = b"\x01\x01\x05"  # as RFC 2018 3 shows it; its length follows
 _ACK_ALONE = 0x010  # reserved bits and flags
 _UNKNOWN, _VALID = Checksum.UNKNOWN, Checksum.VALID
 
-_Ack = tuple[bytes, int, int, bytes]
+_Ack = tuple[bytes, int, int, bytes, bytes, bytes, bytes]
 """The flow (addresses and ports); the acknowledgment number; the first SACK block's right edge, 0
-without one; what must be equal besides."""
+without one. What must be equal besides: the link header with version and traffic class, IP's
+fields from the fragment's to the protocol, the sequence number, urgent pointer and options."""
+
+
+@cache
+def _layout(link: int, tail: int) -> Struct:
+    """Return the layout of a frame's headers: IP's without options, then TCP's.
+
+    ``tail``: octets of urgent pointer and TCP options.
+    """
+    return Struct(f"!{link + 2}sHH4sH12s4sIH4x{tail}s")
 
 
 def leave_out_superseded(frames: list[Frame], medium: Medium) -> list[Frame]:
@@ -65,14 +75,13 @@ def leave_out_superseded(frames: list[Frame], medium: Medium) -> list[Frame]:
 
 
 def _supersedes(ack: _Ack, before: _Ack) -> bool:
-    _, number, right, same = ack
-    acknowledged = number - before[1] & 0xFFFFFFFF
-    reached = right - before[2] & 0xFFFFFFFF
+    acknowledged = ack[1] - before[1] & 0xFFFFFFFF
+    reached = ack[2] - before[2] & 0xFFFFFFFF
     return (
-        same == before[3]
-        and acknowledged < 0x80000000
+        acknowledged < 0x80000000
         and reached < 0x80000000
         and acknowledged + reached > 0
+        and ack[3:] == before[3:]
     )
 
 
@@ -83,25 +92,26 @@ def _read(frame: Frame, link: int) -> _Ack | None:
     """
     header, start = frame.header, frame.start
     ip = start + link
-    if len(header) < ip + 40 or frame.payload:
+    size = len(header) - ip
+    tail = (header[ip + 32] >> 2) - 18 if size >= 40 else 0
+    if tail < 2 or size < tail + 38 or frame.payload:
         return None
-    version, total, _, fragment, _, flow, seq, number, word = _HEADERS.unpack_from(header, ip)
-    end = ip + total
-    if word & 0xFFF != _ACK_ALONE or total != 20 + (word >> 12) * 4 or not ip + 40 <= end:
+    prefix, total, _, fragment, _, flow, seq, number, word, rest = _layout(link, tail).unpack_from(
+        header, start
+    )
+    if word & 0xFFF != _ACK_ALONE or total != tail + 38 or prefix[-2] != 0x45:
         return None
-    if version >> 8 != 0x45 or fragment[0] & 0xBF or fragment[1] or fragment[3] != 6:
+    if fragment[0] & 0xBF or fragment[1] or fragment[3] != 6:
         return None
-    if len(header) < end or not _verified(frame, ip, end):
+    if not _verified(frame, ip, ip + total):
         return None
-    same = bytes(header[start : ip + 2]) + fragment + seq + bytes(header[ip + 38 : ip + 40])
-    options = bytes(header[ip + 40 : end])
-    at = 12 if options[:4] == _TIMESTAMPS else 0
-    if len(options) == at:
-        return flow, number, 0, same + options
-    block = _first_block(options, at, number)
+    at = 14 if rest[2:6] == _TIMESTAMPS else 2
+    if tail == at:
+        return flow, number, 0, prefix, fragment, seq, rest
+    block = _first_block(rest, at, number)
     if block is None:
         return None
-    return flow, number, block, same + options[: at + 8] + options[at + 12 :]
+    return flow, number, block, prefix, fragment, seq, rest[: at + 8] + rest[at + 12 :]
 
 
 def _verified(frame: Frame, ip: int, end: int) -> bool:
