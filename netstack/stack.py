@@ -201,8 +201,9 @@ class Stack:
 
     def poll(self, now: float) -> None:
         """End the burst: what descriptor-less devices hold, due timers, then all output."""
-        self.enter(now)
         context = self.context
+        if now > context.now:
+            context.now = now
         for device in self._silent:
             if device.pending():
                 self.receive(device, device.receive_burst(), now)
@@ -216,14 +217,16 @@ class Stack:
     def _transmit(self) -> None:
         now = self.context.now
         tcp = self.tcp
-        tcp.room_again()
+        if tcp.no_room:
+            tcp.room_again()
         for _ in range(_ROUNDS):
             tcp.transmit_due(now)
             drained = True
             for output in self._outputs:
                 if output.frames:
                     drained = output.flush() and drained
-            tcp.room_again()  # a queue that drained wakes nobody else
+            if tcp.no_room:
+                tcp.room_again()  # a queue that drained wakes nobody else
             if not tcp.dirty or not drained:
                 return
 

@@ -36,6 +36,7 @@ from netstack.wire.tcp import (
 if TYPE_CHECKING:
     from netstack.internet.path import Path
     from netstack.transport.tcp.connection import Connection
+    from netstack.transport.tcp.sender import Sender
 
 TIMESTAMPS_LENGTH = 12  # octets in every segment once negotiated
 PROTOCOL_TCP = 6
@@ -115,7 +116,9 @@ def transmit_due(connection: Connection, now: float) -> bool:
         _transmit_syn(connection, now)
         if fast_open.sends_early(connection):
             more = _transmit_data(connection, now)
-    elif state is not TIME_WAIT:
+    elif state is not TIME_WAIT and (
+        _waits(connection.sender) or connection.path_search is not None
+    ):
         more = _transmit_data(connection, now)
     reason = connection.receiver.ack_reason
     if reason is not None and state >= SYN_RECEIVED:
@@ -161,6 +164,12 @@ def _transmit_syn(connection: Connection, now: float) -> None:
         connection.receiver.on_ack_sent()  # it acknowledged the data in the peer's SYN
 
 
+def _waits(sender: Sender) -> bool:
+    """Return whether anything is to be sent, windows or not: octets, FIN, or what was lost."""
+    end = sender.iss + 1 + sender.taken + sender.fin_queued
+    return sender.snd_nxt < end or sender.queue.lost_octets > 0
+
+
 def _transmit_data(connection: Connection, now: float) -> bool:
     """Send ranges while windows and the queue below allow; True if it stopped for fairness."""
     sender = connection.sender
@@ -168,7 +177,7 @@ def _transmit_data(connection: Connection, now: float) -> bool:
     if connection.path_search is not None and not _probe_path(connection, now):
         return False
     for _ in range(4):
-        if sender.snd_nxt >= sender.end and not sender.queue.lost_octets:
+        if not _waits(sender):
             return False
         room = connection.path.room(connection.key)
         limit = _burst_limit(connection, min(room, MAX_SUPER_SEGMENT))
@@ -191,8 +200,10 @@ def _restart_after_idle(connection: Connection, now: float) -> None:
     Before the window is asked what may leave: one super-segment could take all of the old one.
     """
     sender = connection.sender
-    idle = sender.snd_una == sender.snd_nxt < sender.end
-    if idle and now - sender.last_sent > sender.rtt.timeout():
+    if (
+        sender.snd_una == sender.snd_nxt < sender.end
+        and now - sender.last_sent > sender.rtt.timeout()
+    ):
         sender.congestion.on_idle(connection.tcp.config.initial_window)
 
 

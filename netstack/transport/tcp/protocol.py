@@ -73,7 +73,7 @@ class Tcp:
         self.current: Connection | None = None  # being processed, for repair after a cut
         self._local_ports: dict[int, int] = {}  # local port -> connections that use it
         self.dirty: deque[Connection] = deque()  # what ``transmit_due`` will ask
-        self._no_room: list[Connection] = []
+        self.no_room: list[Connection] = []  # those that ``room_again`` will ask
         self.time_wait = TimeWaitTable(self)
         self.orphans = Orphans(context)
         self._reset_limit = ResetLimit(self.config)
@@ -456,19 +456,17 @@ class Tcp:
 
     def wait_for_room(self, connection: Connection) -> None:
         """The queue below is full for this flow: try again when it has drained."""
-        if connection not in self._no_room:
-            self._no_room.append(connection)
+        if connection not in self.no_room:
+            self.no_room.append(connection)
 
     def room_again(self) -> None:
         """Queues below may have drained: those who have room again become dirty."""
-        if not self._no_room:
-            return
-        waiting, self._no_room = self._no_room, []
+        waiting, self.no_room = self.no_room, []
         for connection in waiting:
             if connection.path.room(connection.key) >= connection.sender.mss:
                 self.mark_dirty(connection)
             elif connection.state is not State.CLOSED:
-                self._no_room.append(connection)
+                self.no_room.append(connection)
 
     def transmit_due(self, now: float) -> None:
         """Let each dirty connection transmit once, round robin."""

@@ -349,7 +349,9 @@ class Sender:
 
     def _advance(self, ack: int, now: float, gone: list[SentRange]) -> None:
         if gone and self.acked_size < self.mss:
-            self.acked_size = max(self.acked_size, _largest_segment(gone))
+            for sent in gone:
+                size = min(sent.end - sent.start, sent.gso_size)
+                self.acked_size = max(self.acked_size, size)
         self.snd_una = ack
         self.snd_nxt = max(self.snd_nxt, ack)
         if self.buffer is not None:
@@ -500,10 +502,6 @@ def _round_trip(gone: list[SentRange], now: float) -> float | None:
             return None
     last = gone[-1]
     return None if last.sacked else now - last.sent_at
-
-
-def _largest_segment(gone: list[SentRange]) -> int:
-    return max(min(sent.end - sent.start, sent.gso_size) for sent in gone)
 
 
 def _within(left: int, right: int, block: Sequence[tuple[int, int]]) -> bool:
