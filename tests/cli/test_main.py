@@ -1,5 +1,6 @@
 """The command line's contract: exit statuses, one line an error, quiet pipes."""
 
+import gc
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 
 from netstack import _ext
 from netstack.cli.main import main
+from netstack.cli.serve import frozen_survivors
 from netstack.core.errors import DeviceError
 
 
@@ -191,3 +193,13 @@ def test_pcap_raw_reaches_the_device(monkeypatch, capsys):
     assert main(["ping", *real, "192.0.2.1"]) == 1
     assert (given["pcap"], given["pcap_raw"]) == ("w", "r")
     assert capsys.readouterr().err == "netstack: enough seen\n"
+
+
+def test_what_a_full_collection_of_the_server_left_is_not_visited_again():
+    before = gc.get_freeze_count()
+    with frozen_survivors():
+        gc.collect(1)
+        assert gc.get_freeze_count() == before
+        gc.collect()
+        assert gc.get_freeze_count() > before
+    assert gc.get_freeze_count() == 0
