@@ -142,6 +142,7 @@ class Segment:
         "ecn",
         "fast_open",
         "flags",
+        "gso_size",
         "length",
         "mss",
         "payload",
@@ -166,6 +167,7 @@ class Segment:
         self.length = 0
         self.payload: Sequence[memoryview] = ()
         self.segments = 1
+        self.gso_size = 0  # payload of each but the last of them; 0: it is one
         self.ecn = 0
         self.mss: int | None = None
         self.window_scale: int | None = None

@@ -466,7 +466,7 @@ def _take_text(connection: Connection, segment: Segment, seq: int, now: float) -
         context.drop("tcp.out_of_order_refused", segment.segments)
         connection.set_ack(Reason.ACK_UNACCEPTABLE)
         return
-    largest = max(map(len, segment.payload)) if segment.segments > 1 else segment.length
+    largest = segment.gso_size or segment.length
     in_order = seq <= receiver.rcv_nxt
     filled_gap = bool(receiver.out_of_order)
     advanced = receiver.take_text(seq, segment.payload, segment.length)

@@ -233,6 +233,7 @@ class Tcp:
             context.drop("tcp.malformed", frame.segments)
             return
         segment.segments = frame.segments
+        segment.gso_size = frame.gso_size
         segment.ecn = packet.traffic_class & 3
         context.count("tcp.segments_received", frame.segments)
         key = packet.source + packet.destination + bytes(header[start : start + 4])
