@@ -160,6 +160,14 @@ class Device:
         self.on_pending: Callable[[], None] | None = None
         """Called (by a device without descriptor) when frames became pending; set by a driver.
         It must only take a note: never step a stack from it."""
+        self.on_drop: Callable[[str, int], None] | None = None
+        """Told of each frame that ends in the device, by reason and wire frames; set by the
+        interface, which counts it."""
+
+    def drop(self, reason: str, segments: int = 1) -> None:
+        """Have a frame counted that ends here."""
+        if self.on_drop is not None:
+            self.on_drop(reason, segments)
 
     def transmit(self, frame: Frame) -> bool:
         """Take ``frame`` to the wire; False = busy, the caller keeps it and tries again later."""

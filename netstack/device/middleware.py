@@ -17,9 +17,10 @@ class Middleware(Device):
 
     def __init__(self, inner: Device) -> None:
         self.inner = inner
-        callback = inner.on_pending
+        callbacks = inner.on_pending, inner.on_drop
         super().__init__(inner.name, inner.capabilities)
-        self.on_pending = callback  # a device begins with None, and this is the inner one's
+        # A device begins with None, and these are the inner one's.
+        self.on_pending, self.on_drop = callbacks
 
     @property
     def on_pending(self) -> Callable[[], None] | None:
@@ -29,6 +30,15 @@ class Middleware(Device):
     @on_pending.setter
     def on_pending(self, callback: Callable[[], None] | None) -> None:
         self.inner.on_pending = callback
+
+    @property
+    def on_drop(self) -> Callable[[str, int], None] | None:
+        """Told, by the inner device too, of frames that end there."""
+        return self.inner.on_drop
+
+    @on_drop.setter
+    def on_drop(self, callback: Callable[[str, int], None] | None) -> None:
+        self.inner.on_drop = callback
 
     def transmit(self, frame: Frame) -> bool:
         """Take ``frame`` to the wire; False = busy."""

@@ -50,6 +50,7 @@ class Interface:
         self.context = context
         self.index = index
         self.device = device
+        device.on_drop = context.drop
         self.name = device.name if name is None else name
         self.mtu = largest if mtu is None else mtu
         self.addresses: list[InterfaceAddress] = []
