@@ -17,6 +17,7 @@ from netstack.core.checksum import internet_checksum, internet_sum
 from netstack.core.errors import ParseError, Unreachable
 from netstack.core.trace import Reason
 from netstack.device.base import HEADROOM, Frame
+from netstack.device.offload import complete_checksum
 from netstack.internet.addresses import SPECIAL
 from netstack.internet.errors import ErrorKind, NetworkError
 from netstack.internet.pmtu import MIN_PMTU, next_plateau
@@ -348,6 +349,8 @@ def _quotation(packet: ReceivedPacket) -> bytes:
     Of a super-segment the first wire packet is quoted: its total length, and its checksum.
     """
     frame = packet.frame
+    if not frame.gso_size:
+        complete_checksum(frame)  # the host that sent it will look at it
     limit = MAX_ERROR_LENGTH - MIN_HEADER_LENGTH - HEADER_LENGTH
     end = packet.start + packet.length
     quoted = bytearray(frame.header[packet.header_start : min(packet.header_start + limit, end)])

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netstack.core.address import parse_address
-from netstack.core.checksum import internet_checksum
+from netstack.core.checksum import fold, internet_checksum, internet_sum, pseudo_header_sum
 from netstack.core.errors import ParseError
-from netstack.device.base import Frame, GsoType
+from netstack.device.base import Checksum, Frame, GsoType
 from netstack.internet.errors import ErrorKind
 from netstack.internet.icmpv4 import parse_quote
 from netstack.wire.icmpv4 import ICMPv4Header
@@ -384,6 +384,24 @@ def test_error_about_a_super_segment_quotes_its_first_wire_packet(world, packet,
     assert header.total_length == 1040
     assert internet_checksum(quoted[:20]) == 0
     assert quoted[20:] == data[20:548]
+
+
+def test_error_quotes_a_checksum_that_was_left_to_the_receiver_complete(
+    world, packet, udp, parsed
+):
+    data = packet(udp(b"abc"))
+    partial = bytearray(data)
+    partial[26:28] = fold(
+        pseudo_header_sum(data[12:16], data[16:20], 17, len(data) - 20)
+    ).to_bytes(2, "big")
+    frame = Frame(bytes(partial))
+    frame.checksum = Checksum.PARTIAL
+    frame.checksum_start, frame.checksum_offset = 20, 6
+    world.inject_frame(frame)
+    world.internet.send_error(world.received[0], ErrorKind.PORT_UNREACHABLE)
+    quoted = parsed(world.eth.take()[0])[2]
+    pseudo = pseudo_header_sum(data[12:16], data[16:20], 17, len(data) - 20)
+    assert internet_sum(quoted[20:], pseudo) == 0xFFFF
 
 
 def test_icm_03_no_error_about_an_error_a_fragment_or_a_group(world, packet, icmp, udp):
