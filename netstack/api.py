@@ -297,14 +297,14 @@ def tap(
     ``address`` is ours, as ``10.0.0.2/24``. A TAP that does not exist is created, and the
     kernel's side gets the gateway's address; an existing one is left as it is. ``pcap`` records
     what a wire would carry, ``pcap_raw`` what the device is given: super-segments whole, checksums
-    as they are. ``offload`` asks for super-segments where the device has them; a
-    plain TAP has none, so that frames are wire-sized either way.
+    as they are. Without ``offload``, or where the kernel has none, frames are wire-sized both
+    ways.
     Raises: DeviceError; ValueError for text that is no address.
     """
     from netstack.device.tap import TapDevice
 
     stack = Stack("host", config=config)
-    device: Device = TapDevice(name, mtu=mtu)
+    device: Device = TapDevice(name, mtu=mtu, offload=offload)
     try:
         created = getattr(device, "created", False)
         if pcap is not None:

@@ -221,15 +221,16 @@ class StackClient(Client):
             raise BenchError("the stack needs a peer")
         namespace.join_network(beside)
 
-    def start(self, started: float, number: int) -> dict[str, float]:
+    def start(self, started: float, number: int, offload: bool = True) -> dict[str, float]:
         """Make the host; return seconds until its first octet was answered.
 
         ``started``: when this process was started, on the system's monotonic clock. ``number``
         makes the address: another stack at the same one would meet the peer's TIME-WAIT.
+        ``offload``: with super-segments, or wire-sized frames only.
         """
         address = _address(number)
         start = time.monotonic()
-        self.host = tap(TAP, address=address, gateway=STACK_PEER, mtu=MTU)
+        self.host = tap(TAP, address=address, gateway=STACK_PEER, mtu=MTU, offload=offload)
         work.first_octet(self.connect)
         now = time.monotonic()
         return {"host": now - start, "process": now - started}

@@ -4,7 +4,9 @@ Opening one needs CAP_NET_ADMIN (root, or a user namespace), or a TAP that its a
 for this user (``ip tuntap add dev NAME mode tap user USER``). A TAP that this program creates
 goes away with the descriptor; an existing one is left as it is.
 
-Frames go one a system call, without the virtio-net header: wire-sized, checksums complete.
+Frames go one a system call. With offloads each has a virtio-net header (``vnet``): TCP's
+super-segments of up to 64 KB pass whole both ways, and checksums are left to whoever first has
+to know them. Without, or where the kernel has none, frames are wire-sized and complete.
 Linux only; importing this module is fine anywhere.
 """
 
@@ -13,13 +15,16 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from netstack.core.address import parse_address
 from netstack.core.errors import DeviceError
+from netstack.device import bursts, vnet
 from netstack.device.base import Capabilities, Device, Frame, Medium
 from netstack.device.io import read_burst, write_burst
+from netstack.device.pool import BufferPool
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,12 +33,26 @@ PATH: Final = "/dev/net/tun"
 MAX_NAME: Final = 15  # octets, IFNAMSIZ without its NUL
 MIN_MTU: Final = 68  # octets, RFC 791 3.2
 MAX_MTU: Final = 65_535 - 14  # octets, the kernel's limit for a TAP
+MAX_SUPER_SEGMENT: Final = 65_535  # octets of an IPv4 packet, the kernel's limit for one skb
 
 # <linux/if_tun.h>
 _TUNSETIFF: Final = 0x400454CA
+_TUNGETFEATURES: Final = 0x800454CF
 _TUNSETOFFLOAD: Final = 0x400454D0
+_TUNSETVNETHDRSZ: Final = 0x400454D8
+_TUNSETVNETLE: Final = 0x400454DC
 _IFF_TAP: Final = 0x0002
 _IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+_TUN_F_CSUM: Final = 0x01
+_TUN_F_TSO4: Final = 0x02
+_TUN_F_TSO_ECN: Final = 0x08
+_OFFLOADS: Final = (
+    _TUN_F_CSUM | _TUN_F_TSO4 | _TUN_F_TSO_ECN,
+    _TUN_F_CSUM | _TUN_F_TSO4,
+    _TUN_F_CSUM,
+)
+"""What is asked of the kernel, best first; it refuses a set that it doesn't know as a whole."""
 
 # <linux/sockios.h>, <linux/if.h>
 _SIOCGIFFLAGS: Final = 0x8913
@@ -45,9 +64,9 @@ _SIOCSIFMTU: Final = 0x8922
 _SIOCGIFHWADDR: Final = 0x8927
 _IFF_UP: Final = 0x0001
 
-_BUSY: Final = (errno.EAGAIN, errno.ENOBUFS)
 _DONE: Final = 0
 
+_INT = struct.Struct("i")
 _FLAGS = struct.Struct("16sH22x")  # struct ifreq with ifr_flags
 _NUMBER = struct.Struct("16si20x")  # with ifr_mtu
 _ADDRESS = struct.Struct("16sHH4s16x")  # with a sockaddr_in
@@ -173,12 +192,15 @@ class TapDevice(Device):
     """A TAP by name, created unless it exists; Ethernet frames, non-blocking.
 
     ``mtu`` is what the stack may send, and what a TAP created here gets on the kernel's side; of
-    an existing one the kernel's MTU is the limit. ``created`` tells which it was.
+    an existing one the kernel's MTU is the limit. ``created`` tells which it was. ``offload``
+    asks for super-segments and unfinished checksums; ``capabilities`` say what the kernel gave.
 
     Raises: DeviceError, with what to do about it.
     """
 
-    def __init__(self, name: str, *, mtu: int = 1500, create: bool = True) -> None:
+    def __init__(
+        self, name: str, *, mtu: int = 1500, create: bool = True, offload: bool = False
+    ) -> None:
         ifname = _checked(name)
         if not MIN_MTU <= mtu <= MAX_MTU:
             raise DeviceError(f"an MTU of {MIN_MTU} to {MAX_MTU} octets, not {mtu}", errno.EINVAL)
@@ -188,31 +210,51 @@ class TapDevice(Device):
             raise DeviceError(f"there is no interface {name}", errno.ENODEV)
         self._descriptor = _open_control()
         try:
-            flags = _FLAGS.pack(ifname, _IFF_TAP | _IFF_NO_PI)
             what = "create the TAP" if self.created else "open the TAP"
-            _ioctl(self._descriptor, _TUNSETIFF, flags, name, what)
-            self._turn_offload_off(name)
+            self._vnet = offload and self._take(name, _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR)
+            if not self._vnet:
+                flags = _FLAGS.pack(ifname, _IFF_TAP | _IFF_NO_PI)
+                _ioctl(self._descriptor, _TUNSETIFF, flags, name, what)
+            granted = _set_offloads(self._descriptor, name, wanted=self._vnet)
             if self.created:
                 set_kernel_mtu(name, mtu)
             limit = kernel_mtu(name)
         except BaseException:
             self.close()
             raise
-        super().__init__(name, Capabilities(Medium.ETHERNET, min(mtu, limit)))
+        checksums = bool(granted & _TUN_F_CSUM)
+        super().__init__(
+            name,
+            Capabilities(
+                Medium.ETHERNET,
+                min(mtu, limit),
+                # The kernel completes and cuts what it is given whatever it may give itself.
+                tx_checksum=self._vnet,
+                rx_checksum=checksums,
+                gso_max_size=MAX_SUPER_SEGMENT if self._vnet else 0,
+            ),
+        )
         # A VLAN tag on top; the kernel truncates what doesn't fit.
         self._buffer = bytearray(max(limit + 18, 2048))
+        self._pool = BufferPool()
         self.errors = 0
         """Frames that the kernel refused, and reads that failed; not counted: busy."""
 
-    def _turn_offload_off(self, name: str) -> None:
-        # The state outlives the descriptor of whoever had a persistent TAP open before: without
-        # this the kernel might hand over super-segments with unfinished checksums.
-        try:
-            import fcntl
+    def _take(self, name: str, flags: int) -> bool:
+        """Try to get the TAP with a virtio-net header; False if this kernel doesn't know it."""
+        import fcntl
 
-            fcntl.ioctl(self._descriptor, _TUNSETOFFLOAD, 0)
-        except OSError as error:
-            raise _explained(error, name, "reset the offloads") from error
+        request = _FLAGS.pack(_checked(name), flags)
+        try:
+            (features,) = _INT.unpack(
+                fcntl.ioctl(self._descriptor, _TUNGETFEATURES, bytes(_INT.size))
+            )
+            if not features & _IFF_VNET_HDR:
+                return False
+            fcntl.ioctl(self._descriptor, _TUNSETIFF, request)
+        except OSError:
+            return False  # what else is wrong is said of the attempt without it
+        return True
 
     @property
     def mtu(self) -> int:
@@ -229,40 +271,39 @@ class TapDevice(Device):
 
     def transmit(self, frame: Frame) -> bool:
         """Write one frame; False while the kernel's queue is full."""
-        octets = frame.header
-        if frame.start:
-            octets = memoryview(octets)[frame.start :]
         try:
-            if frame.payload:
-                os.writev(self._descriptor, (octets, *frame.payload))
-            else:
-                os.write(self._descriptor, octets)
-        except OSError as error:
-            if error.errno in _BUSY:
-                return False
+            if self._vnet:
+                return bursts.write_vnet(self._descriptor, frame)
+            return bursts.write_plain(self._descriptor, frame)
+        except OSError:
             # EIO: the interface is down. EINVAL: shorter than an Ethernet header.
             self.errors += 1
-        return True
+            self.drop("link.refused", frame.segments)
+            return True
 
     def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
         """Write wire frames that lie end to end; return how many: fewer = the queue is full."""
+        header = vnet.LENGTH if self._vnet else 0
         number = first
         while number < last:
-            written, code = write_burst(self._descriptor, octets, ends, number, last)
+            written, code = write_burst(self._descriptor, octets, ends, number, last, header)
             number += written
-            if code in _BUSY:
+            if code in bursts.BUSY:
                 break
             if code not in (_DONE, errno.EINTR):
                 self.errors += 1  # as in transmit
+                self.drop("link.refused")
                 number += 1
         return number - first
 
-    def receive_burst(self, limit: int = 64) -> list[bytes]:
+    def receive_burst(self, limit: int = 64) -> Sequence[Frame | bytes]:
         """Read what waits, up to ``limit`` frames.
 
         Raises: OSError if the TAP was deleted under us.
         """
         try:
+            if self._vnet:
+                return bursts.read_vnet(self._descriptor, self._pool, limit, self.drop)
             return read_burst(self._descriptor, self._buffer, limit)
         except OSError:
             self.errors += 1
@@ -273,7 +314,42 @@ class TapDevice(Device):
         return self._descriptor
 
     def close(self) -> None:
-        """Close the descriptor: a TAP created here goes away with it."""
+        """Close the descriptor: a TAP created here goes away with it, another is plain again."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
+            if not self.created:
+                _make_plain(descriptor)
             os.close(descriptor)
+
+
+def _set_offloads(descriptor: int, name: str, *, wanted: bool) -> int:
+    """Say what may be handed to us; return what the kernel agreed to.
+
+    The state outlives the descriptor of whoever had a persistent TAP open before: a plain one
+    that was not reset might get super-segments with unfinished checksums.
+    """
+    import fcntl
+
+    if wanted:
+        # The form of the header may be what the last program wanted, too.
+        with suppress(OSError):
+            fcntl.ioctl(descriptor, _TUNSETVNETHDRSZ, _INT.pack(vnet.LENGTH))
+        with suppress(OSError):
+            fcntl.ioctl(descriptor, _TUNSETVNETLE, _INT.pack(0))
+        for offloads in _OFFLOADS:
+            with suppress(OSError):
+                fcntl.ioctl(descriptor, _TUNSETOFFLOAD, offloads)
+                return offloads
+    try:
+        fcntl.ioctl(descriptor, _TUNSETOFFLOAD, 0)
+    except OSError as error:
+        raise _explained(error, name, "reset the offloads") from error
+    return 0
+
+
+def _make_plain(descriptor: int) -> None:
+    """Leave a TAP that stays behind as a program without offloads expects it."""
+    import fcntl
+
+    with suppress(OSError):
+        fcntl.ioctl(descriptor, _TUNSETOFFLOAD, 0)

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import struct
+import subprocess
+import threading
+import uuid
+from contextlib import contextmanager
 
 import pytest
 
@@ -85,3 +91,102 @@ def frames() -> Frames:
 def frames_factory() -> Frames:
     """For property tests, which may not use a function's fixture."""
     return Frames()
+
+
+# ---- the kernel ----------------------------------------------------------------------------
+
+_CLONE_NEWNET = 0x40000000
+
+
+def _ip(*arguments):
+    return subprocess.run(
+        ["ip", *arguments], check=True, capture_output=True, text=True, timeout=30
+    ).stdout
+
+
+@pytest.fixture
+def ip():
+    """Run the command ``ip`` in the namespace of the calling thread."""
+    return _ip
+
+
+@pytest.fixture
+def run_ethtool():
+    """Run the command ``ethtool`` in the namespace of the calling thread."""
+
+    def run(*arguments):
+        subprocess.run(["ethtool", *arguments], check=True, capture_output=True, timeout=30)
+
+    return run
+
+
+@pytest.fixture
+def name() -> str:
+    """A name for an interface that nobody else uses."""
+    return f"t{uuid.uuid4().hex[:10]}"
+
+
+def _call(function, *arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if getattr(libc, function)(*arguments):
+        raise OSError(ctypes.get_errno(), function)
+
+
+@pytest.fixture
+def inside():
+    """Run functions in a fresh network namespace: a thread's namespace is its own."""
+
+    def run(function):
+        outcome = []
+
+        def enter():
+            try:
+                _call("unshare", _CLONE_NEWNET)
+                outcome.append(function())
+            except BaseException as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join(60)
+        assert outcome, "the test hangs"
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return outcome[0]
+
+    return run
+
+
+@pytest.fixture
+def elsewhere():
+    """A context: the calling thread is in a namespace beside its own, which it can name.
+
+    ``with elsewhere(): ...`` the first time makes it; ``elsewhere.path`` is what ``ip link set
+    ... netns`` takes.
+    """
+
+    class Elsewhere:
+        descriptor = -1
+
+        @contextmanager
+        def __call__(self):
+            here = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if self.descriptor < 0:
+                    _call("unshare", _CLONE_NEWNET)
+                    self.descriptor = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+                else:
+                    _call("setns", self.descriptor, _CLONE_NEWNET)
+                yield
+            finally:
+                _call("setns", here, _CLONE_NEWNET)
+                os.close(here)
+
+        @property
+        def path(self):
+            return f"/proc/{os.getpid()}/fd/{self.descriptor}"
+
+    place = Elsewhere()
+    yield place
+    if place.descriptor >= 0:
+        os.close(place.descriptor)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
 import subprocess
 import sys
-import threading
-import uuid
 
 import pytest
 
@@ -18,45 +15,6 @@ from netstack.device import tap
 from netstack.device.base import Frame, Medium
 
 pytestmark = pytest.mark.needs("tap", "netns", "ip")
-CLONE_NEWNET = 0x40000000
-
-
-def _ip(*arguments):
-    return subprocess.run(
-        ["ip", *arguments], check=True, capture_output=True, text=True, timeout=30
-    ).stdout
-
-
-@pytest.fixture
-def inside():
-    """Run functions in a fresh network namespace: a thread's namespace is its own."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def run(function):
-        outcome = []
-
-        def enter():
-            try:
-                if libc.unshare(CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), "unshare")
-                outcome.append(function())
-            except BaseException as error:
-                outcome.append(error)
-
-        thread = threading.Thread(target=enter)
-        thread.start()
-        thread.join(60)
-        assert outcome, "the test hangs"
-        if isinstance(outcome[0], BaseException):
-            raise outcome[0]
-        return outcome[0]
-
-    return run
-
-
-@pytest.fixture
-def name() -> str:
-    return f"t{uuid.uuid4().hex[:10]}"
 
 
 def _arp_request(source: bytes, sender: bytes, target: bytes) -> bytes:
@@ -88,25 +46,25 @@ def test_created_tap_has_the_mtu_and_goes_with_its_descriptor(inside, name):
     inside(body)
 
 
-def test_existing_tap_is_left_as_it_is(inside, name):
+def test_existing_tap_is_left_as_it_is(inside, ip, name):
     def body():
-        _ip("tuntap", "add", "dev", name, "mode", "tap")
-        _ip("link", "set", name, "mtu", "1300")
+        ip("tuntap", "add", "dev", name, "mode", "tap")
+        ip("link", "set", name, "mtu", "1300")
         device = tap.TapDevice(name, mtu=1500, create=False)
         assert not device.created
         assert device.capabilities.mtu == tap.kernel_mtu(name) == 1300
         device.close()
         assert tap.exists(name)
-        _ip("link", "del", name)
+        ip("link", "del", name)
 
     inside(body)
 
 
-def test_kernel_answers_arp_through_it_and_reads_both_forms_of_a_frame(inside, name):
+def test_kernel_answers_arp_through_it_and_reads_both_forms_of_a_frame(inside, ip, name):
     def body():
         device = tap.TapDevice(name)
         tap.configure_kernel_side(name, "192.0.2.1", 24)
-        assert "192.0.2.1/24" in _ip("-o", "addr", "show", name)
+        assert "192.0.2.1/24" in ip("-o", "addr", "show", name)
         mine = b"\x02\0\0\0\0\x09"
         request = _arp_request(mine, bytes((192, 0, 2, 9)), bytes((192, 0, 2, 1)))
         whole = Frame(bytearray(4) + request, start=4)
@@ -157,10 +115,10 @@ def test_refused_frames_are_counted_and_not_kept(inside, name):
     inside(body)
 
 
-def test_deleted_tap_fails_instead_of_spinning(inside, name):
+def test_deleted_tap_fails_instead_of_spinning(inside, ip, name):
     def body():
         device = tap.TapDevice(name)
-        _ip("link", "del", name)
+        ip("link", "del", name)
         with pytest.raises(OSError, match="File descriptor"):
             device.receive_burst()
         assert device.errors == 1
