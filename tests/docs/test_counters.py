@@ -9,7 +9,7 @@ import netstack
 PACKAGE = Path(netstack.__path__[0])
 LAYERS = "arp|dns|driver|ethernet|icmpv4|ipv4|link|raw_ip|server|stack|switch|tcp|udp"
 NAME = re.compile(rf"(?:{LAYERS})\.[a-z0-9_]+")
-COUNTED = ("driver", "internet", "link", "naming", "socket", "stack.py", "transport")
+COUNTED = ("device", "driver", "internet", "link", "naming", "socket", "stack.py", "transport")
 
 
 def named_in_code():
