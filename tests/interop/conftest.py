@@ -412,6 +412,12 @@ def run_fixture():
     return run
 
 
+@pytest.fixture(name="namespace")
+def namespace_fixture():
+    """A context: the calling thread is in another network namespace, a new one if not told."""
+    return _namespace
+
+
 @pytest.fixture(name="judge")
 def judge_fixture():
     """Let tshark judge a capture that no ``Lan.host`` made."""
