@@ -4,8 +4,9 @@ Three processes at any time: the peer (kernel servers, in a network namespace of
 client on kernel sockets in a second namespace, joined to the peer by veth, and a client on this
 stack, which opens a TAP in the peer's network. Both clients run the same code against the same
 servers, one after the other, each work in turn; who begins alternates from round to round. The
-stack gets a fresh process each round, since some speeds differ from start to start. Where lwIP is
-installed, it does the same works over a TAP of its own.
+stack gets a fresh process each round, since some speeds differ from start to start; and a second
+one for bulk work without offloads: wire-sized frames only, complete checksums, both ways. Where
+lwIP is installed, it does the same works over a TAP of its own.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 SUBJECT, BASELINE, LWIP = "netstack", "kernel", "lwIP"
 PEERS = (LWIP,)
+PLAIN = "plain"
+"""How the works without offloads are called."""
+MAX_ROUNDS = 10_000
 NOTES = (
     "content: every octet of the bulk runs compared within the timed part, by the receiver",
     "CPU: user and system time of the process; the kernel books what it does for a frame on "
@@ -48,6 +52,11 @@ class _Figures:
 
     def __init__(self) -> None:
         self._of: dict[tuple[str, str], list[float]] = {}
+
+    def copy_last(self, work: str, to: str, contestant: str) -> None:
+        """Take a figure of this round, if there is one, for another work too."""
+        if (work, contestant) in self._of:
+            self.add(to, contestant, self.last(work, contestant))
 
     def add(self, work: str, contestant: str, figure: float) -> None:
         self._of.setdefault((work, contestant), []).append(figure)
@@ -75,6 +84,7 @@ def run(rounds: int, tell: Callable[[str], None], *, plan: Plan = DEFAULT_PLAN) 
     """
     figures = _Figures()
     described: Mapping[str, Any] = {}
+    plain: Mapping[str, Any] = {}
     notes = list(NOTES)
     others: dict[str, Child] = {}
     setups: dict[str, Mapping[str, Any]] = {}
@@ -108,9 +118,14 @@ def run(rounds: int, tell: Callable[[str], None], *, plan: Plan = DEFAULT_PLAN) 
             _idle(figures, world.peer, stack, plan)
             stack.call("close")
             stack.close()
+            plain = _plain(figures, world, number, plan)
+            _progress(tell, figures, number, rounds, "bulk_send_plain", "MB/s")
+            _progress(tell, figures, number, rounds, "bulk_receive_plain", "MB/s")
         setup = dict(world.setup)
     kernels = {"kernels": environment()["kernels"]}
-    contestants_setup = {SUBJECT: {**described, **kernels}, BASELINE: setup, **setups}
+    plain_setup = {f"offloads_{PLAIN}": plain["offloads"]}
+    ours = {**described, **plain_setup, **kernels}
+    contestants_setup = {SUBJECT: ours, BASELINE: setup, **setups}
     return Result(
         "tap", rounds, SUBJECT, BASELINE, contestants_setup, _works(figures, plan), notes
     )
@@ -123,7 +138,13 @@ def _able(contestants: list[tuple[str, Child]], work: str) -> list[tuple[str, Ch
 
 def _works(figures: _Figures, plan: Plan) -> list[Work]:
     works = []
-    for name, title in (("bulk_send", "bulk send"), ("bulk_receive", "bulk receive")):
+    bulk = (
+        ("bulk_send", "bulk send, super-segments"),
+        ("bulk_receive", "bulk receive, super-segments"),
+        (f"bulk_send_{PLAIN}", "bulk send, no offload"),
+        (f"bulk_receive_{PLAIN}", "bulk receive, no offload"),
+    )
+    for name, title in bulk:
         works.append(figures.work(name, title, "MB/s"))
         for part, whose in (("cpu", "own CPU"), ("peer_cpu", "peer's CPU")):
             works.append(
@@ -141,14 +162,42 @@ def _works(figures: _Figures, plan: Plan) -> list[Work]:
 
 
 def _bulk(
-    figures: _Figures, peer: Child, name: str, contestant: str, child: Child, seconds: float
+    figures: _Figures,
+    peer: Child,
+    name: str,
+    contestant: str,
+    child: Child,
+    seconds: float,
+    to: str = "",
 ) -> None:
+    """Do bulk work; its figures go under ``to``, or its name."""
     before = peer.call("cpu")
     did = child.call("work", name=name, seconds=seconds)
     peer_cpu = peer.call("cpu") - before
-    figures.add(name, contestant, did["octets"] / did["seconds"] / 1e6)
-    figures.add(f"{name}_cpu", contestant, did["cpu"] / did["octets"] * 1e9)
-    figures.add(f"{name}_peer_cpu", contestant, peer_cpu / did["octets"] * 1e9)
+    to = to or name
+    figures.add(to, contestant, did["octets"] / did["seconds"] / 1e6)
+    figures.add(f"{to}_cpu", contestant, did["cpu"] / did["octets"] * 1e9)
+    figures.add(f"{to}_peer_cpu", contestant, peer_cpu / did["octets"] * 1e9)
+
+
+def _plain(figures: _Figures, world: World, number: int, plan: Plan) -> dict[str, Any]:
+    """Measure bulk work without offloads; return how the stack is set up then.
+
+    The others' figures of this round stand beside it: the kernel's are its best, with offloads.
+    """
+    stack = world.stack()
+    # The address is another than in any round with offloads.
+    stack.call("start", started=stack.started, number=number + MAX_ROUNDS, offload=False)
+    for name in ("bulk_send", "bulk_receive"):
+        to = f"{name}_{PLAIN}"
+        _bulk(figures, world.peer, name, SUBJECT, stack, plan.bulk, to)
+        for part in ("", "_cpu", "_peer_cpu"):
+            for other in (BASELINE, *PEERS):
+                figures.copy_last(name + part, to + part, other)
+    described: dict[str, Any] = stack.call("describe")
+    stack.call("close")
+    stack.close()
+    return described
 
 
 def _exchange(

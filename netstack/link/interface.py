@@ -68,14 +68,14 @@ class Interface:
     def receive_burst(self, received: Sequence[Frame | bytes], coalesce: bool) -> None:
         """Take what one read of the device returned.
 
-        ``coalesce``: merge segments of one flow, unless the device did so already.
+        ``coalesce``: merge segments of one flow.
         """
         context = self.context
         frames = None if only_octets(received) else [as_frame(each) for each in received]
         if frames is None:
-            count, octets = len(received), sum(map(len, received))
+            count, octets, supers = len(received), sum(map(len, received)), 0
         else:
-            count, octets = self._count_frames(frames)
+            count, octets, supers = self._count_frames(frames)
         context.count("link.frames_received", count)
         context.count("link.octets_received", octets)
         if context.trace is not None:
@@ -85,7 +85,7 @@ class Interface:
             context.drop("link.down", count)
             return
         capabilities = self.device.capabilities
-        if coalesce and len(received) > 1 and not capabilities.rx_checksum:
+        if coalesce and supers < len(received) - 1:  # a device that merges leaves little to do
             frames = merge(frames or received, capabilities.medium)
         elif frames is None:
             frames = [as_frame(each) for each in received]
@@ -96,8 +96,8 @@ class Interface:
         self._rest = iter(frames)
         self.receive_rest()
 
-    def _count_frames(self, frames: Sequence[Frame]) -> tuple[int, int]:
-        """Return how many frames and octets a wire carried; count super-segments."""
+    def _count_frames(self, frames: Sequence[Frame]) -> tuple[int, int, int]:
+        """Return how many frames and octets a wire carried, and how many were super-segments."""
         count = octets = supers = 0
         for frame in frames:
             length = len(frame) if frame.payload else len(frame.header) - frame.start
@@ -110,7 +110,7 @@ class Interface:
                 octets += length
         if supers:
             self.context.count("link.super_segments_received", supers)
-        return count, octets
+        return count, octets, supers
 
     def receive_rest(self) -> None:
         """Take what is left of the last burst, if an exception ended it."""

@@ -16,6 +16,8 @@ TINY = Plan(bulk=0.05, exchange=0.02, idle=0.02, idle_connections=5)
 BESIDE_THE_KERNEL = {
     "bulk_send", "bulk_send_cpu", "bulk_send_peer_cpu",
     "bulk_receive", "bulk_receive_cpu", "bulk_receive_peer_cpu",
+    "bulk_send_plain", "bulk_send_plain_cpu", "bulk_send_plain_peer_cpu",
+    "bulk_receive_plain", "bulk_receive_plain_cpu", "bulk_receive_plain_peer_cpu",
     "request_response", "connections",
 }  # fmt: skip
 ALONE = {"start", "start_process", "idle"}
@@ -32,10 +34,13 @@ def test_every_work_is_measured_in_every_round():
     for work in result.works:
         assert len(work.subject) == 2
         assert work.name == "idle" or min(work.subject) > 0
-    assert len(told) == 8
+    assert len(told) == 12
     assert result.contestants["kernel"]["congestion"] == "cubic"
     assert {"tso", "gso"} <= set(result.contestants["kernel"]["offloads"])
     assert result.contestants["netstack"]["mtu"] == 1500
+    offloads = ["tx_checksum", "rx_checksum", "super_segments"]
+    assert result.contestants["netstack"]["offloads"] == offloads
+    assert result.contestants["netstack"]["offloads_plain"] == []
 
 
 @pytest.mark.slow

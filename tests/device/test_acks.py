@@ -30,6 +30,14 @@ def test_pure_ack_goes_where_the_next_acknowledges_more(frames, medium):
     assert frame.checksum is Checksum.VALID
 
 
+def test_ack_with_a_checksum_left_open_is_as_good_as_verified(frames):
+    burst = [frames.going_down(b"", options=TIMESTAMPS, ack=number) for number in (5000, 6000)]
+    for frame in burst:
+        frame.header, frame.start, frame.checksum_start = bytes(frame.octets()), 0, 34
+    assert leave_out_superseded(burst, Medium.ETHERNET) == burst[1:]
+    assert burst[1].checksum is Checksum.PARTIAL
+
+
 @pytest.mark.parametrize(
     "second",
     [
