@@ -181,6 +181,28 @@ class ReceiveBuffer:
         self.length -= size
         return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)
 
+    def take_into(self, view: memoryview) -> int:
+        """Move octets into ``view``, as many as there are or it takes; return how many."""
+        pieces = self._pieces
+        size = len(view)
+        filled = 0
+        while pieces and filled < size:
+            piece = pieces[0]
+            start = self._offset
+            end = min(len(piece), start + size - filled)
+            part = end - start
+            # A view's slice: of a bytearray it would be a copy.
+            view[filled : filled + part] = memoryview(piece)[start:end]
+            filled += part
+            if end == len(piece):
+                del piece
+                self._pop()
+                self._offset = 0
+            else:
+                self._offset = end
+        self.length -= filled
+        return filled
+
     def _pop(self) -> None:
         piece = self._pieces.popleft()
         held = piece if isinstance(piece, bytearray) else piece.obj

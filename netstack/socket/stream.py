@@ -277,9 +277,28 @@ class StreamSocket(SocketBase):
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
         """Receive into ``buffer`` (its first ``nbytes`` octets); return how many came."""
         view = memoryview(buffer).cast("B")
-        data = self.recv(nbytes or len(view), flags)
-        view[: len(data)] = data
-        return len(data)
+        if nbytes:
+            if not 0 < nbytes <= len(view):
+                raise ValueError("nbytes: negative, or more than the buffer takes")
+            view = view[:nbytes]
+        if view.readonly:
+            raise TypeError("recv_into() needs a buffer that can be written")
+        if flags or self._peeked or not view:
+            data = self.recv(len(view), flags)
+            view[: len(data)] = data
+            return len(data)
+        connection = self._connected(errno.ENOTCONN)
+        condition = partial(self._receive_into, connection, view)
+        return self._wait(connection, condition, "recv", self._timeout)
+
+    def _receive_into(
+        self, connection: Connection, view: memoryview, now: float
+    ) -> int | Literal[Pending.PENDING]:
+        self._check_open()
+        length = connection.receive_into(view, now)
+        if length is None:
+            return 0 if self._read_shut else PENDING
+        return length
 
     def recvfrom(self, bufsize: int, flags: int = 0) -> tuple[bytes, Address | None]:
         """As ``recv``; a stream has no other sender than its peer."""

@@ -91,7 +91,7 @@ def test_released_octets_are_let_go():
 RECEIVE_STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("append"), st.lists(SIZES, max_size=5)),
-        st.tuples(st.just("take"), st.integers(0, 20_000)),
+        st.tuples(st.sampled_from(("take", "take into")), st.integers(0, 20_000)),
     ),
     max_size=40,
 )
@@ -106,6 +106,13 @@ def test_receive_buffer_behaves_as_plain_bytes(steps):
             pieces = [octets(size, number + size) for size in argument]
             buffer.append([memoryview(piece) for piece in pieces])
             model += b"".join(pieces)
+        elif step == "take into":
+            room = bytearray(argument)
+            length = buffer.take_into(memoryview(room))
+            assert length == min(argument, len(model))
+            assert room[:length] == model[:length]
+            assert not any(room[length:])
+            model = model[length:]
         else:
             data = buffer.take(argument)
             assert type(data) is bytes

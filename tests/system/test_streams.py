@@ -291,6 +291,19 @@ def test_close_waits_for_the_files(connected):
     assert code_of(connected.client.recv, 1) == errno.EBADF
 
 
+def test_recv_into_tells_the_end_and_errors(connected):
+    buffer = bytearray(10)
+    connected.client.settimeout(0)
+    assert code_of(connected.client.recv_into, buffer) == errno.EAGAIN
+    connected.client.settimeout(5)
+    connected.server.sendall(b"last")
+    connected.server.close()
+    assert connected.client.recv_into(buffer) == 4
+    assert connected.client.recv_into(buffer) == 0
+    connected.client.close()
+    assert code_of(connected.client.recv_into, buffer) == errno.EBADF
+
+
 def test_recv_into_peek_and_waitall(connected):
     connected.server.sendall(b"0123456789")
     buffer = bytearray(4)
@@ -298,6 +311,13 @@ def test_recv_into_peek_and_waitall(connected):
     assert connected.client.recv_into(buffer) == 4
     assert bytes(buffer) == b"0123"
     assert connected.client.recv_into(buffer, 2) == 2
+    assert bytes(buffer) == b"4523"
+    with pytest.raises(ValueError, match="nbytes"):
+        connected.client.recv_into(buffer, 5)
+    with pytest.raises(ValueError, match="nbytes"):
+        connected.client.recv_into(buffer, -1)
+    with pytest.raises(TypeError):
+        connected.client.recv_into(b"1234", 1)
     assert connected.client.recvfrom(1) == (b"6", None)
     connected.b.spawn(lambda: (connected.b.sleep(1.0), connected.server.sendall(b"abc")))
     assert connected.client.recv(6, std.MSG_WAITALL) == b"789abc"

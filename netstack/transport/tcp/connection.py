@@ -304,24 +304,12 @@ class Connection:
         receiver = self.receiver
         buffer = receiver.buffer
         if buffer is not None and buffer.length:
-            tcp = self.tcp
-            tcp.enter(now)
-            tcp.current = self  # a cut may leave a hole in the stream
+            self.tcp.enter(now)
+            self.tcp.current = self  # a cut may leave a hole in the stream
             if self.urgent is not None:
                 limit = self.urgent.clip(self, limit)
             data = buffer.take(limit)
-            if not buffer.length:
-                receiver.buffer = None
-            tcp.memory.settle(self)
-            if receiver.tuner is not None and receiver.may_grow:
-                receiver.tuner.on_read(receiver, tcp.context.now)
-            if tcp.context.trace is not None:
-                end = self.received - (buffer.length if receiver.buffer else 0)
-                self._trace_call("receive", end - len(data), end)
-            shaken = self.state is not State.SYN_RECEIVED  # before, no scaled window is told
-            if shaken and not receiver.peer_closed and receiver.wants_window_update():
-                self.set_ack(Reason.WINDOW_UPDATE)
-            tcp.current = None
+            self._after_read(len(data))
             return data
         if receiver.peer_closed:
             return b""
@@ -331,6 +319,37 @@ class Connection:
         if self.fast_open is not None:
             fast_open.begin(self)  # who waits for the peer has nothing to say first
         return None
+
+    def receive_into(self, view: memoryview, now: float) -> int | None:
+        """Receive into ``view``: as ``receive``, without a copy in between; 0: the peer closed."""
+        buffer = self.receiver.buffer
+        if buffer is None or not buffer.length:
+            return None if self.receive(len(view), now) is None else 0
+        self.tcp.enter(now)
+        self.tcp.current = self
+        limit = len(view)
+        if self.urgent is not None:
+            limit = self.urgent.clip(self, limit)
+        length = buffer.take_into(view[:limit])
+        self._after_read(length)
+        return length
+
+    def _after_read(self, length: int) -> None:
+        """The application took octets: there is room again."""
+        tcp, receiver, buffer = self.tcp, self.receiver, self.receiver.buffer
+        left = buffer.length if buffer is not None else 0
+        if not left:
+            receiver.buffer = None
+        tcp.memory.settle(self)
+        if receiver.tuner is not None and receiver.may_grow:
+            receiver.tuner.on_read(receiver, tcp.context.now)
+        if tcp.context.trace is not None:
+            end = self.received - left
+            self._trace_call("receive", end - length, end)
+        shaken = self.state is not State.SYN_RECEIVED  # before, no scaled window is told
+        if shaken and not receiver.peer_closed and receiver.wants_window_update():
+            self.set_ack(Reason.WINDOW_UPDATE)
+        tcp.current = None
 
     def _raise_error(self) -> None:
         """Raise the connection's error; it is told once, as SO_ERROR is.

@@ -15,9 +15,7 @@ def whole(peer, data, gso_size, *, seq=1):
     """Return ``data`` as the kernel at the other end of a TAP sends it: not cut, not summed."""
     from tcp_peer import OURS, THEIRS
 
-    tcp = TcpHeader(
-        peer.port, peer.stack_port, peer.irs + seq, peer.iss + 1, 0x10, 65_535
-    ).build()
+    tcp = TcpHeader(peer.port, peer.stack_port, peer.irs + seq, peer.iss + 1, 0x10, 65_535).build()
     ip = IPv4Header(
         source=THEIRS, destination=OURS, protocol=6, total_length=HEADERS + len(data)
     ).with_checksum()
