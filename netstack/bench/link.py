@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from netstack.bench.pattern import BLOCK, READ_SIZE, Check
+from netstack.bench.pattern import BLOCK, Check
 from netstack.bench.result import BenchError, Result, Work, environment
 from netstack.bench.worlds import World
 from netstack.core.config import Config
@@ -32,7 +32,7 @@ NEAR, FAR = "198.18.0.1", "198.18.0.2"  # RFC 2544 C.2.2
 PORT: Final = 7001
 WHOLE: Final = 65_535  # octets: the largest packet
 DELAY_S: Final = 50e-6  # of the cable, virtual
-_WRITE: Final = 65_536  # octets offered at once
+_AT_ONCE: Final = 65_536  # octets offered, and asked for
 WORKS: Final = (
     ("whole", "super-segments by reference", WHOLE),
     ("wire", "wire-sized frames, checksums both ways", 0),
@@ -112,14 +112,14 @@ class Transfer:
         sender, block, now = self._sender, self._block, self._events.now
         while sender.writable:
             position = self._written % len(block)
-            taken = sender.send(block[position : position + _WRITE], now)
+            taken = sender.send(block[position : position + _AT_ONCE], now)
             self._written += taken
             if not taken:
                 return
 
     def _read(self) -> None:
         receiver, now = self._receiver, self._events.now
-        while (data := receiver.receive(READ_SIZE, now)) is not None:
+        while (data := receiver.receive(_AT_ONCE, now)) is not None:
             if not data:
                 self._ended = True
                 return
