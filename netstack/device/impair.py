@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from netstack.device.base import Frame, Medium, as_frame
 from netstack.device.middleware import Middleware
 from netstack.device.offload import wire_octets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netstack.core.rng import Rng
     from netstack.device.base import Device
 
 _ETHERNET = 14  # octets of an Ethernet II header
+_F = TypeVar("_F", Frame, bytes, "Frame | bytes")
 _MAX_OVERTAKING = 3  # frames that may pass a late one in ``ImpairDevice``
 
 
@@ -90,15 +93,18 @@ class Impairment:
         """Whether a frame arrives as it is or not at all."""
         return not (self.reorder or self.duplicate or self.corrupt)
 
-    def loses(self) -> bool:
-        """Decide whether a frame is lost, where nothing else can happen to it, and count it."""
+    def survivors(self, frames: Sequence[_F]) -> list[_F]:
+        """Return those of ``frames``, wire frames, that are not lost, and count them.
+
+        For a wire on which nothing else happens.
+        """
+        loss, draw = self.loss, self._loss.random
+        kept = [frame for frame in frames if draw() >= loss] if loss else list(frames)
         counters = self.counters
-        counters.sent += 1
-        if self.loss and self._loss.random() < self.loss:
-            counters.lost += 1
-            return True
-        counters.delivered += 1
-        return False
+        counters.sent += len(frames)
+        counters.delivered += len(kept)
+        counters.lost += len(frames) - len(kept)
+        return kept
 
     def judge(self, octets: bytes) -> Fate:
         """Decide about a wire frame whose checksums are complete, and count it."""
@@ -204,6 +210,10 @@ class _Lane:
         return out
 
 
+def _is_super(frame: Frame | bytes) -> bool:
+    return isinstance(frame, Frame) and frame.gso_size > 0
+
+
 class ImpairDevice(Middleware):
     """Any device with a bad wire, in both directions; super-segments are cut before.
 
@@ -235,7 +245,7 @@ class ImpairDevice(Middleware):
         self._down = lane("outgoing")
         self._up = lane("incoming")
         self._sending: deque[Frame] = deque()  # while the inner device is busy
-        self._arrived: deque[Frame] = deque()  # beyond a burst's limit
+        self._arrived: deque[Frame | bytes] = deque()  # beyond a burst's limit
 
     @property
     def outgoing(self) -> Impairment:
@@ -266,27 +276,35 @@ class ImpairDevice(Middleware):
         self._drain()
         return True
 
-    def receive_burst(self, limit: int = 64) -> list[Frame]:
+    def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
+        """Take wire frames that lie end to end; over a good wire all at once."""
+        if self._down.idle and self._drain():
+            return self.inner.transmit_cuts(octets, ends, first, last)
+        return super().transmit_cuts(octets, ends, first, last)
+
+    def receive_burst(self, limit: int = 64) -> Sequence[Frame | bytes]:
         """Return up to ``limit`` frames that have arrived; late ones going out leave now."""
         self._sending.extend(Frame(octets) for octets in self._down.release())
         self._drain()
         arrived, lane = self._arrived, self._up
         if len(arrived) < limit:
-            frames = [as_frame(each) for each in self.inner.receive_burst(limit)]
+            frames = self.inner.receive_burst(limit)
             if lane.idle and not arrived:
                 return frames
-            for frame in frames:
-                self._carry_up(frame)
-            if not frames:
-                arrived.extend(Frame(octets) for octets in lane.release())
+            if lane.impairment.only_loses and not lane.holding and not any(map(_is_super, frames)):
+                frames = lane.impairment.survivors(frames)
+                if not arrived:
+                    return frames
+                arrived.extend(frames)
+            else:
+                for frame in frames:
+                    self._carry_up(as_frame(frame))
+                if not frames:
+                    arrived.extend(Frame(octets) for octets in lane.release())
         return [arrived.popleft() for _ in range(min(limit, len(arrived)))]
 
     def _carry_up(self, frame: Frame) -> None:
         lane = self._up
-        if not frame.gso_size and not lane.holding and lane.impairment.only_loses:
-            if not lane.impairment.loses():
-                self._arrived.append(frame)
-            return
         for octets in wire_octets(frame):
             for out in lane.carry(octets):
                 arrived = Frame(out)

@@ -170,3 +170,41 @@ def test_time_and_group_of_a_frame_survive(frames):
     wire.bursts = [[frame]]
     for copy in impaired.receive_burst():
         assert (copy.received_at, copy.group) == (4.5, True)
+
+
+def test_cuts_pass_a_good_wire_at_once_and_a_bad_one_one_by_one(frames):
+    impaired, wire = device()
+    calls = []
+    wire.transmit_cuts = lambda *cuts: calls.append(cuts) or 2
+    octets = bytearray(frames.wire(b"a") + frames.wire(b"b"))
+    ends = [len(octets) // 2, len(octets)]
+    assert impaired.transmit_cuts(octets, ends, 0, 2) == 2
+    assert calls == [(octets, ends, 0, 2)]
+    impaired.outgoing.loss = 1.0
+    assert impaired.transmit_cuts(octets, ends, 0, 2) == 2
+    assert impaired.outgoing.counters.lost == 2
+    assert len(calls) == 1
+
+
+def test_cuts_wait_behind_what_a_busy_device_has_not_taken(frames):
+    impaired, wire = device(duplicate=1.0)
+    wire.busy = True
+    assert impaired.transmit(frames.arriving(b"y"))
+    impaired.outgoing.duplicate = 0.0
+    octets = bytearray(frames.wire(b"a"))
+    assert impaired.transmit_cuts(octets, [len(octets)], 0, 1) == 0
+    wire.busy = False
+    assert impaired.transmit_cuts(octets, [len(octets)], 0, 1) == 1
+    assert wire.sent == [frames.wire(b"y")] * 2 + [bytes(octets)]
+
+
+def test_octets_that_only_may_be_lost_stay_octets(frames):
+    impaired, wire = device(loss=0.5)
+    sent = numbered(frames, 64)
+    wire.bursts = [list(sent)]
+    received = impaired.receive_burst()
+    counters = impaired.incoming.counters
+    assert all(type(each) is bytes for each in received)
+    assert received == [each for each in sent if each in received]
+    assert (counters.sent, counters.delivered) == (64, len(received))
+    assert 16 < counters.lost == 64 - len(received) < 48
