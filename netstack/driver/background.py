@@ -60,7 +60,7 @@ class Background:
     def _run(self) -> None:
         driver = self._driver
         seen: tuple[int, bool] | None = None
-        torn = False
+        torn = 0
         while driver.closing is None:
             # Always timed: a lost release may cost a tick, never progress.
             self._lock.acquire(True, self.tick)
@@ -75,10 +75,11 @@ class Background:
                 self._lead()
                 look = (driver.terms, False)
             seen = look
-            # Whoever is inside a section shows as torn too; twice in a row is worth a look.
-            if torn and driver.torn:
+            # Whoever is inside a section shows as torn too; the same one twice is worth a look.
+            section = driver.entered if driver.torn else 0
+            if section and section == torn:
                 driver.mend()
-            torn = driver.torn
+            torn = section
 
     def _lead(self) -> None:
         driver = self._driver

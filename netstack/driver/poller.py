@@ -151,6 +151,11 @@ class Poller:
             self._judge(monotonic() - began, spun=spins)
         return self._read_wake_fd(ready)
 
+    def glance(self) -> list[tuple[int, int]]:
+        """Return what is ready; only inside a section while nobody leads."""
+        poll = self._poll
+        return self._read_wake_fd(poll.poll(0)) if poll is not None else []
+
     def _spin(
         self, poll: select.poll, until: float, contending: Collection[int]
     ) -> list[tuple[int, int]]:

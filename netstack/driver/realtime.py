@@ -57,6 +57,7 @@ BURST = 64
 
 _LOOKS = 8  # times a condition is asked in one section
 _GIVE_WAY_S = 0.001
+_IN_PASSING_S = 0.0005  # since the last step, before one is made in passing
 
 # As in select.POLLOUT, and POLLERR, POLLHUP and POLLNVAL, which Windows lacks.
 _OUTPUT = 0x004
@@ -74,6 +75,7 @@ class RealTimeDriver(Sections, Driver):
         super().__init__()
         self.background = Background(self)
         self.departures: list[threading.Lock] = []
+        self._stepped_at = 0.0
         lifecycle.register(self)
 
     # -- what sockets and servers call --------------------------------------------------------
@@ -255,6 +257,8 @@ class RealTimeDriver(Sections, Driver):
                     moved = self._step(ready, now)
                 elif self.heir is waiter:
                     self.heir = None
+                elif now - self._stepped_at > _IN_PASSING_S and self._nobody_leads():
+                    moved = self._step_in_passing(now)
                 self.waiters.pop(waiter, None)
                 result = self._look(waiter, condition, now, moved)
                 if result is not PENDING or now >= deadline:
@@ -361,9 +365,23 @@ class RealTimeDriver(Sections, Driver):
             self._leave(waiter)
             self.torn = False
 
+    def _nobody_leads(self) -> bool:
+        return self.leader is None and self.closing is None
+
+    def _step_in_passing(self, now: float) -> bool:
+        """Take what waits, though this call may have what it wants: nobody leads.
+
+        Else a thread that sends without ever having to wait would leave its acknowledgments to
+        the background, which takes the lead after a tick and must be asked to give it back.
+        """
+        self.terms += 1
+        self._watch_devices()
+        return self._step(self.poller.glance(), now)
+
     def _step(self, ready: list[tuple[int, int]], now: float) -> bool:
         """Take one burst from each device that is ready; return whether that is to be settled."""
         moved = False
+        self._stepped_at = now
         for descriptor, mask in ready:
             known = self.poller.watched.get(descriptor)
             if known is None or known[0] not in self.stacks:

@@ -36,6 +36,7 @@ class Sections:
         self.sleep_until = 0.0
         self.terms = 0
         self.torn = False
+        self.entered = 0  # sections so far
         self.closing: OSError | None = None
         self.stacks: tuple[Stack, ...] = ()
         self.handlers: dict[int, tuple[object, Callable[[Event, float], None]]] = {}
@@ -87,6 +88,7 @@ class Sections:
                 self.turn.release()
         if self.torn:
             self.repairs.repair()
+        self.entered += 1
         self.torn = True
 
     def check_open(self) -> None:

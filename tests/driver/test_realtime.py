@@ -407,3 +407,34 @@ def test_errand_of_a_finalizer_that_goes_with_the_driver_writes_to_no_descriptor
     Forgotten().driver.close(0)
     gc.collect()
     assert failures == []
+
+
+def test_thread_that_never_has_to_wait_reads_what_arrives_in_passing(world):
+    """What arrived is taken without the background's help, which would come after a tick."""
+    world.driver.background.tick = 30.0  # from its next wait on
+    sender, other = world.connection(1), world.connection(2)
+    world.wait_until(lambda: world.driver.leader is None)
+    world.inject(2, b"acknowledged")
+    end = monotonic() + 10.0
+    terms = world.driver.terms
+    while not other.inbox:
+        assert monotonic() < end, "nobody read it"
+        assert world.driver.wait(sender, lambda now: True, None) is True
+    assert world.driver.terms > terms
+    assert world.driver.leader is None
+
+
+def test_background_does_not_contend_for_a_section_that_is_another_each_tick(world, monkeypatch):
+    """Whoever works inside sections all the time looks cut whenever one looks."""
+    mended = []
+    monkeypatch.setattr(world.driver, "mend", lambda: mended.append(1))
+    end = monotonic() + 0.1
+
+    def busy(now):
+        until = monotonic() + 0.0005
+        while monotonic() < until:
+            pass
+
+    while monotonic() < end:
+        world.driver.call(busy)
+    assert len(mended) <= 2  # a section as long as a tick, on a busy machine
