@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 MAX_SOURCES = 1024
 
+FLOOR = 4096
+"""Octets that each direction of a connection may hold however full the host is."""
+
+LARGE_FLOOR = 16_384
+"""The same with large segments: a window of less than one would stop a careful sender."""
+
 
 class ResetLimit:
     """A token bucket for each address that asks for what is not here.

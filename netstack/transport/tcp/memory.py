@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netstack.transport.tcp.limits import FLOOR
 from netstack.transport.tcp.state import CLOSED, TIME_WAIT
 
 if TYPE_CHECKING:
@@ -24,12 +25,6 @@ if TYPE_CHECKING:
     from netstack.core.context import Context
     from netstack.transport.tcp.connection import Connection
     from netstack.transport.tcp.receiver import Receiver
-
-FLOOR = 4096
-"""Octets that each direction of a connection may hold however full the host is."""
-
-LARGE_FLOOR = 16_384
-"""The same with large segments: a window of less than one would stop a careful sender."""
 
 RANGE_OVERHEAD = 200  # octets of a range in flight, without its octets; measured
 _PARTS = 8  # of the limit, counted below

@@ -12,7 +12,7 @@ from netstack.core.buffer import ReceiveBuffer
 from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason
 from netstack.transport.tcp.autotuning import TUNE_FROM, ReceiveTuner
-from netstack.transport.tcp.memory import FLOOR, LARGE_FLOOR
+from netstack.transport.tcp.limits import FLOOR, LARGE_FLOOR
 from netstack.transport.tcp.reassembly import OutOfOrderQueue
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from netstack.core.trace import Reason
 from netstack.transport.tcp import tail_probe
 from netstack.transport.tcp.autotuning import send_sizes
 from netstack.transport.tcp.delivery_rate import DeliveryRate
-from netstack.transport.tcp.memory import FLOOR
+from netstack.transport.tcp.limits import FLOOR
 from netstack.transport.tcp.recovery import (
     Delivery,
     Phase,

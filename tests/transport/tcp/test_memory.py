@@ -10,7 +10,7 @@ from netstack import Network
 from netstack.core.address import parse_address
 from netstack.core.buffer import ReceiveBuffer, SendBuffer
 from netstack.core.config import Config, TcpConfig
-from netstack.transport.tcp.memory import FLOOR, LARGE_FLOOR
+from netstack.transport.tcp.limits import FLOOR, LARGE_FLOOR
 from netstack.wire.ipv4 import IPv4Header
 from netstack.wire.tcp import TcpHeader, build_syn_options
 
