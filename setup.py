@@ -1,48 +1,158 @@
-"""The compiled kernels: every ``ext/<name>.pyx`` becomes ``netstack/_ext/<name>``.
+"""The compiled parts: kernels, and the stack's own modules of the path that a segment takes.
 
-They are optional: without Cython, a compiler or Python.h the package installs without them and
-runs on their readable twins. ``NETSTACK_REQUIRE_EXT=1`` makes a kernel that can't be built an
-error; ``NETSTACK_PURE=1`` builds none.
+A kernel is ``ext/<name>.pyx`` and becomes ``netstack/_ext/<name>``; it has a readable twin. The
+modules of ``COMPILED`` are compiled from the sources that lie in the package, with C types read
+off their annotations (``ext/declare.py``), into ``netstack/_ext/compiled/``; which of the two
+runs is decided in ``netstack/_ext/choose.py``.
+
+All are optional: without Cython, a compiler or Python.h the package installs without them.
+``NETSTACK_REQUIRE_EXT=1`` makes one that can't be built an error; ``NETSTACK_PURE=1`` builds none,
+``NETSTACK_PURE=stack`` the kernels only.
 """
 
 import glob
 import os
 import sys
+from binascii import crc32
+from contextlib import contextmanager
 
 from setuptools import Extension, setup
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "ext"))
+
+COMPILED = """
+core.buffer core.context core.seqnum core.timers
+wire.tcp
+device.base
+link.ethernet link.interface link.output
+internet.ipv4 internet.packet internet.path
+transport.events
+transport.tcp.arrival transport.tcp.connection transport.tcp.congestion.base
+transport.tcp.congestion.cubic transport.tcp.memory transport.tcp.output transport.tcp.protocol
+transport.tcp.prr transport.tcp.rack transport.tcp.reassembly transport.tcp.receiver
+transport.tcp.recovery transport.tcp.rtt transport.tcp.scoreboard transport.tcp.sender
+transport.tcp.timeouts transport.tcp.transmission
+stack
+"""
+
+# One of each a stack, so that they have no __slots__; extension types all the same.
+SINGLE = (
+    "netstack.internet.ipv4.Ipv4",
+    "netstack.link.ethernet.EthernetInterface",
+    "netstack.link.interface.Interface",
+    "netstack.link.output.OutputQueue",
+    "netstack.transport.tcp.protocol.Tcp",
+)
+
+# Tests, and devices of others, bring their own.
+SEAMS = ("netstack.link.interface.Interface",)
+
+# In the first, modules name each other's types in circles: then the second is always loaded first.
+CIRCLE, FIRST = "netstack.transport.tcp.", "netstack.transport.tcp.protocol"
+
+DIRECTIVES = {
+    "language_level": 3,
+    "annotation_typing": False,  # the types are in what ``declare`` writes
+    "infer_types": True,
+    "nonecheck": True,  # an error in Python is no crash in C
+    "overflowcheck": True,
+}
 
 
 def asked(variable):
     return os.environ.get(variable, "") not in ("", "0")
 
 
-def kernels():
-    if asked("NETSTACK_PURE"):
-        return []
-    required = asked("NETSTACK_REQUIRE_EXT")
-    try:
-        from Cython.Build import cythonize
-    except ImportError:
-        if required:
-            raise
-        return []
-    flags = [] if sys.platform == "win32" else ["-O3", "-fno-strict-aliasing"]
+def flags(*optimization):
+    return [] if sys.platform == "win32" else [*optimization, "-fno-strict-aliasing"]
+
+
+def kernels(cythonize):
     extensions = [
         Extension(
             "netstack._ext." + os.path.splitext(os.path.basename(source))[0],
             [source],
             include_dirs=["ext"],
             depends=glob.glob("ext/*.h"),
-            extra_compile_args=flags,
+            extra_compile_args=flags("-O3"),
         )
         for source in sorted(glob.glob("ext/*.pyx"))
     ]
-    built = cythonize(
+    return cythonize(
         extensions, include_path=["ext"], build_dir="build/cython", show_all_warnings=False
     )
+
+
+def fingerprint(path):
+    """As ``netstack._ext.choose.fingerprint``."""
+    with open(path, "rb") as file:
+        source = file.read()
+    return len(source), crc32(source)
+
+
+@contextmanager
+def same_if_unchanged(path):
+    """Keep the age of a file that is written again with the same content: it isn't compiled."""
+    before = os.path.exists(path) and (fingerprint(path), os.stat(path).st_mtime)
+    yield
+    if before and fingerprint(path) == before[0]:
+        os.utime(path, (before[1], before[1]))
+
+
+def modules(cythonize):
+    import declare
+
+    names = ["netstack." + name for name in COMPILED.split()]
+    sources = {name: name.replace(".", "/") + ".py" for name in names}
+    folders = declare.write(sources, "build/declared", SINGLE, SEAMS, CIRCLE)
+    manifest = "build/declared/manifest.py"
+    with open(manifest, "w", encoding="utf-8") as file:
+        file.write(f"SOURCES = { {name: fingerprint(sources[name]) for name in names} }\n")
+        file.write(f"CIRCLE, FIRST = {CIRCLE!r}, {FIRST!r}\n")
+    sources["netstack._ext.compiled.manifest"] = manifest
+    built = []
+    for name, source in sources.items():
+        with same_if_unchanged("build/cython/" + source[:-3] + ".c"):
+            built += cythonize(
+                [Extension(name, [source], extra_compile_args=flags("-O1", "-g0"))],
+                build_dir="build/cython",
+                include_path=folders.get(name, []),
+                compiler_directives=DIRECTIVES,
+                show_all_warnings=False,
+                force=True,  # what depends on which declarations is not followed for .py files
+                quiet=True,
+            )
+    for extension in built:
+        if extension.name in names:
+            extension.name = extension.name.replace("netstack.", "netstack._ext.compiled.", 1)
+        # Building in place copies, and makes no folder for it.
+        os.makedirs(os.path.dirname(extension.name.replace(".", "/")), exist_ok=True)
+    return built
+
+
+def extensions():
+    pure = os.environ.get("NETSTACK_PURE", "")
+    if pure not in ("", "0", "stack"):
+        return []
+    required = asked("NETSTACK_REQUIRE_EXT")
+    try:
+        from Cython.Build import cythonize
+        from Cython.Compiler.Errors import CompileError
+    except ImportError:
+        if required:
+            raise
+        return []
+    built = kernels(cythonize)
+    if pure != "stack":
+        try:
+            built += modules(cythonize)
+        except CompileError as error:  # a Cython that knows these sources less well
+            if required:
+                raise
+            sys.stderr.write(f"netstack: its modules are not compiled: {error}\n")
     for extension in built:
         extension.optional = not required  # cythonize() drops the flag if it was set before
     return built
 
 
-setup(ext_modules=kernels())
+setup(ext_modules=extensions(), options={"build_ext": {"parallel": os.cpu_count() or 1}})

@@ -55,15 +55,15 @@ def why_no_kernels():
     return ""
 
 
-def run(command, quiet):
+def run(command, quiet, **environment):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+                          stderr=subprocess.STDOUT, env=dict(os.environ, **environment))
     if done.returncode and not quiet:
         say(done.stdout.decode(errors="replace"))
     return done.returncode == 0
 
 
-def install(directory, extra, quiet):
+def install(directory, extra, quiet, **environment):
     python = os.path.join(directory, "bin", "python")
     if not os.path.exists(python):
         if not run([sys.executable, "-m", "venv", directory], quiet):
@@ -71,7 +71,8 @@ def install(directory, extra, quiet):
             return "python -m venv failed"
     # A kernel that can't be built doesn't fail the installation (see setup.py).
     if not run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check",
-                "--retries", "1", "--timeout", "10", "-e", ".[%s]" % extra], quiet):
+                "--retries", "1", "--timeout", "10", "-e", ".[%s]" % extra], quiet,
+               **environment):
         return "PyPI not reached"
     return ""
 
@@ -97,7 +98,9 @@ def for_fetch(directory):
         problem = why_no_venv()
         if not problem:
             say("making %s and building the kernels, once ..." % directory)
-            problem = install(directory, "cli", quiet=True)
+            # A page needs no compiled modules, which take a minute to build.
+            pure = os.environ.get("NETSTACK_PURE", "stack")
+            problem = install(directory, "cli", quiet=True, NETSTACK_PURE=pure)
             problem = why_no_kernels() or problem
             if os.path.isdir(directory):
                 with open(stamp, "w") as file:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from netstack._ext import choose
 from netstack._version import __version__
 
 TYPE_CHECKING = False  # checkers know the name; `typing` would be most of what the import costs
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
     from netstack.transport.tcp.info import ConnectionInfo
     from netstack.transport.tcp.listener import Listener
     from netstack.transport.udp import Datagrams
+
+choose.install()  # before any module is loaded that may be compiled
 
 # The same once more, for the interpreter: a name and the module that holds it.
 _MODULES = {

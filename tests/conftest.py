@@ -3,7 +3,8 @@
 ``@pytest.mark.needs("tap", "tshark")`` deselects a test where something is missing and says so in
 one line (``not run: tap (no CAP_NET_ADMIN)``). ``NETSTACK_TEST_REQUIRE=all``, or names separated
 by spaces, turns a missing thing into an error; ``NETSTACK_TEST_WITHOUT=tap`` pretends that it is
-missing. ``soak`` and ``bench`` tests run only if ``-m`` names them.
+missing. ``sources`` are missing where compiled modules run in their place; the pure run has those
+tests, so that nothing requires them. ``soak`` and ``bench`` tests run only if ``-m`` names them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import settings
 
 from netstack import _ext
+from netstack._ext import choose
 
 pytest_plugins = ["both_ways", "tcp_peer"]
 
@@ -69,7 +71,17 @@ def _without_netns() -> str | None:
     return None if done.returncode == 0 else "no CAP_SYS_ADMIN"
 
 
-_CHECKS = {"kernels": _without_kernels, "tap": _without_tap, "netns": _without_netns}
+def _without_sources() -> str | None:
+    return "compiled modules run" if choose.COMPILED else None
+
+
+_CHECKS = {
+    "kernels": _without_kernels,
+    "modules": lambda: None if choose.COMPILED else choose.REASON,
+    "sources": _without_sources,
+    "tap": _without_tap,
+    "netns": _without_netns,
+}
 
 
 @cache
@@ -121,7 +133,9 @@ class _Selection:
 
     def _require(self, required: list[str]) -> None:
         lacking = [
-            what for what in self.left_out if "all" in required or what.split()[0] in required
+            what
+            for what in self.left_out
+            if ("all" in required and what.split()[0] != "sources") or what.split()[0] in required
         ]
         if lacking:
             raise pytest.UsageError(f"required by NETSTACK_TEST_REQUIRE: {', '.join(lacking)}")

@@ -1,6 +1,7 @@
-"""The compiled kernels, and the one switch that selects them.
+"""The compiled parts: kernels with the switch that selects them, and modules (``choose``).
 
 ``COMPILED`` is decided once: true when every kernel imports and ``NETSTACK_PURE`` is not set.
+``NETSTACK_PURE=stack`` leaves them on and concerns the modules only.
 ``REASON`` says why not. Each kernel has a readable twin in the module that uses it.
 """
 
@@ -11,7 +12,7 @@ import os
 COMPILED = False
 REASON = ""
 
-if os.environ.get("NETSTACK_PURE", "") not in ("", "0"):
+if os.environ.get("NETSTACK_PURE", "") not in ("", "0", "stack"):
     REASON = "NETSTACK_PURE is set"
 else:
     try:

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from netstack import _ext
+from netstack._ext import choose
 from netstack._version import __version__
 from netstack.cli import bench, dig, fetch, ping, serve
 from netstack.cli.common import (
@@ -40,7 +41,8 @@ COMMANDS = (fetch, dig, ping, serve, bench)
 def version() -> str:
     """Return the line of ``--version``."""
     kernels = "kernels: compiled" if _ext.COMPILED else f"pure ({_ext.REASON})"
-    return f"{__version__}, {kernels}"
+    modules = "compiled" if choose.COMPILED else f"sources ({choose.REASON})"
+    return f"{__version__}, {kernels}, modules: {modules}"
 
 
 class _Parser(argparse.ArgumentParser):

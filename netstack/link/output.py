@@ -149,11 +149,11 @@ class OutputQueue:
         done = self._drain(limit)
         frames, octets, supers = self._sent
         if frames:
-            count = self._context.count
-            count("link.frames_sent", frames)
-            count("link.octets_sent", octets)
+            context = self._context
+            context.count("link.frames_sent", frames)
+            context.count("link.octets_sent", octets)
             if supers:
-                count("link.super_segments_sent", supers)
+                context.count("link.super_segments_sent", supers)
             self._sent = [0, 0, 0]
         return done
 

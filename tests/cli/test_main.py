@@ -11,6 +11,7 @@ import time
 import pytest
 
 from netstack import _ext
+from netstack._ext import choose
 from netstack.cli.main import main
 from netstack.cli.serve import frozen_survivors
 from netstack.core.errors import DeviceError
@@ -33,12 +34,14 @@ def test_version_says_which_kernels(capsys):
         main(["--version"])
     assert ended.value.code == 0
     said = "kernels: compiled" if _ext.COMPILED else f"pure ({_ext.REASON})"
-    assert capsys.readouterr().out == f"0.1.0, {said}\n"
+    modules = "compiled" if choose.COMPILED else f"sources ({choose.REASON})"
+    assert capsys.readouterr().out == f"0.1.0, {said}, modules: {modules}\n"
 
 
 def test_pure_version_gives_the_reason():
     done = netstack("--version", NETSTACK_PURE="1")
-    assert done.stdout == "0.1.0, pure (NETSTACK_PURE is set)\n"
+    reason = "(NETSTACK_PURE is set)"
+    assert done.stdout == f"0.1.0, pure {reason}, modules: sources {reason}\n"
 
 
 @pytest.mark.parametrize(

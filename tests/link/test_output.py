@@ -181,6 +181,7 @@ class Interrupted(BaseException):
     pass
 
 
+@pytest.mark.needs("sources")  # lines are cut
 def test_queue_works_on_after_a_step_was_cut_anywhere(ready, make_bench):
     """Cut ``send`` and ``flush`` at each line in turn; nothing sticks and nothing leaks."""
 

@@ -63,6 +63,7 @@ def kept(connection):
     return sender.taken, sender.fin_queued, held, connection.state, connection.orphan
 
 
+@pytest.mark.needs("sources")  # lines are cut
 @pytest.mark.parametrize("name", CALLS)
 def test_call_that_was_cut_is_done_or_not_or_ends_the_connection(make_peer, name):
     whole = make_peer()
