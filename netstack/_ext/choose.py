@@ -47,7 +47,8 @@ class Loaded(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module that is there."""
         module = sys.modules[spec.name]
-        spec.loader, spec.has_location = module.__loader__, True  # its own stays
+        if module.__spec__ is not None:
+            spec.loader, spec.has_location = module.__spec__.loader, True  # its own stays
         return module
 
     def exec_module(self, module: ModuleType) -> None:

@@ -64,6 +64,12 @@ def _kernels() -> Runner:
     return run
 
 
+def _modules() -> Runner:
+    from netstack.bench.modules import run
+
+    return run
+
+
 BENCHES: Mapping[str, Bench] = {
     "tap": Bench("the stack over a TAP device beside kernel to kernel over veth", _tap, 5),
     "loss": Bench("the stack over a TAP that loses frames beside kernel to kernel", _loss, 5),
@@ -71,4 +77,5 @@ BENCHES: Mapping[str, Bench] = {
     "link": Bench("two stacks in one process beside kernel to kernel over veth", _link, 5),
     "scale": Bench("100,000 idle connections in one process beside 1,000", _scale, 3),
     "kernels": Bench("the compiled kernels beside their readable twins", _kernels, 15),
+    "modules": Bench("the compiled modules beside their sources, in memory", _modules, 7),
 }

@@ -112,7 +112,8 @@ def run(rounds: int, tell: Callable[[str], None], *, plan: Plan = DEFAULT_PLAN) 
                     tell(_progress(speeds, direction, share, number, rounds))
             stack.call("close")
             stack.close()
-    kernels = {"kernels": environment()["kernels"], "kernel's side": offloads}
+    compiled = {name: environment()[name] for name in ("kernels", "modules")}
+    kernels = {**compiled, "kernel's side": offloads}
     contestants_setup = {SUBJECT: {**described, **kernels}, BASELINE: setup}
     works = _works(speeds, round_trips)
     return Result("loss", rounds, SUBJECT, BASELINE, contestants_setup, works, NOTES)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from netstack import _ext
+from netstack._ext import choose
 from netstack._version import __version__
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def environment() -> dict[str, Any]:
     return {
         "netstack": __version__,
         "kernels": "compiled" if _ext.COMPILED else f"pure ({_ext.REASON})",
+        "modules": "compiled" if choose.COMPILED else f"sources ({choose.REASON})",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),

@@ -122,7 +122,7 @@ def run(rounds: int, tell: Callable[[str], None], *, plan: Plan = DEFAULT_PLAN) 
             _progress(tell, figures, number, rounds, "bulk_send_plain", "MB/s")
             _progress(tell, figures, number, rounds, "bulk_receive_plain", "MB/s")
         setup = dict(world.setup)
-    kernels = {"kernels": environment()["kernels"]}
+    kernels = {name: environment()[name] for name in ("kernels", "modules")}
     plain_setup = {f"offloads_{PLAIN}": plain["offloads"]}
     ours = {**described, **plain_setup, **kernels}
     contestants_setup = {SUBJECT: ours, BASELINE: setup, **setups}
