@@ -6,8 +6,8 @@ from netstack._ext import choose
 from netstack.bench import modules
 from netstack.bench.result import BenchError
 
-WANTED = {"request_response": 1.2, "transfer": 1.2, "transfer_loss": 1.1, "connections": 1.0}
-"""How many times faster; opening a connection runs much that is not compiled."""
+WANTED = {"request_response": 1.2, "transfer": 1.05, "transfer_loss": 1.0, "connections": 1.0}
+"""How many times faster. Kernels do most of a transfer; opening runs much that is not compiled."""
 
 
 @pytest.mark.parametrize("name", modules.WORKS)
