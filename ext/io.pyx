@@ -11,6 +11,7 @@ from cpython.buffer cimport (
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EINTR, EIO, errno
+from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.unistd cimport read, write
 
@@ -22,6 +23,7 @@ cdef extern from "<sys/uio.h>" nogil:
 
 cdef enum:
     MAX_VNET = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
+    MAX_PIECES = 1024  # IOV_MAX
 
 
 def read_burst(int fd, pool, Py_ssize_t limit):
@@ -82,6 +84,57 @@ def write_burst(int fd, octets, ends, Py_ssize_t first, Py_ssize_t last, Py_ssiz
         return number - first, code
     finally:
         PyBuffer_Release(&view)
+
+
+def read_into(int fd, buffer):
+    """Read one frame into ``buffer``; return its length, see ``read_into_py``."""
+    cdef Py_buffer view
+    cdef ssize_t length
+    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+    try:
+        length = read(fd, view.buf, view.len)
+        return length if length >= 0 else -errno
+    finally:
+        PyBuffer_Release(&view)
+
+
+def write_pieces(int fd, pieces):
+    """Write one frame that lies in ``pieces``; return 0 or an error number.
+
+    See ``write_pieces_py``. Raises: ValueError for more than 1,024 pieces.
+    """
+    cdef tuple parts = tuple(pieces)
+    cdef Py_ssize_t count = len(parts), got = 0, total = 0
+    cdef Py_buffer *views
+    cdef iovec *vectors
+    cdef ssize_t written
+    if count > MAX_PIECES:
+        raise ValueError(f"{count} pieces")
+    views = <Py_buffer *>malloc((count + 1) * sizeof(Py_buffer))
+    vectors = <iovec *>malloc((count + 1) * sizeof(iovec))
+    try:
+        if views == NULL or vectors == NULL:
+            raise MemoryError
+        while got < count:
+            PyObject_GetBuffer(parts[got], &views[got], PyBUF_SIMPLE)
+            vectors[got].iov_base = views[got].buf
+            vectors[got].iov_len = views[got].len
+            total += views[got].len
+            got += 1
+        while True:
+            written = writev(fd, vectors, <int>count)
+            if written == total:
+                return 0
+            if written >= 0:
+                return EIO
+            if errno != EINTR:
+                return errno
+    finally:
+        while got > 0:
+            got -= 1
+            PyBuffer_Release(&views[got])
+        free(views)
+        free(vectors)
 
 
 cdef inline ssize_t write_frame(

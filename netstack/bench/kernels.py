@@ -21,7 +21,12 @@ from netstack.bench.result import BenchError, Result, Work
 from netstack.core.address import parse_address
 from netstack.core.checksum import copy_and_sum_py, internet_sum_py, sum_pieces_py
 from netstack.device.cut import cut_py
-from netstack.device.io import read_burst_py, write_burst_py
+from netstack.device.io import (
+    read_burst_py,
+    read_into_py,
+    write_burst_py,
+    write_pieces_py,
+)
 from netstack.device.merge import merge_py
 from netstack.wire.ethernet import EtherType
 from netstack.wire.ipv4 import IPv4Header
@@ -134,7 +139,7 @@ def _merges() -> list[Pair]:
 
 
 def _bursts(resources: ExitStack) -> list[Pair]:
-    from netstack._ext.io import read_burst, write_burst
+    from netstack._ext.io import read_burst, read_into, write_burst, write_pieces
 
     zero, null = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/null", os.O_WRONLY)
     resources.callback(os.close, zero)
@@ -143,12 +148,22 @@ def _bursts(resources: ExitStack) -> list[Pair]:
     ends = [number * 1514 for number in range(1, BURST + 1)]
     reading = read_burst, read_burst_py, (zero, bytearray(1514), BURST)
     writing = write_burst, write_burst_py, (null, octets, ends, 0, BURST)
+    large = bytearray(65_535)
+    pieces = (bytes(76), memoryview(bytes(40_000)), memoryview(bytes(25_000)))
     return [
+        Pair(
+            "io: read a super-segment beside a busy thread",
+            read_into, read_into_py, (zero, large), busy_thread,
+        ),
+        Pair(
+            "io: write a super-segment beside a busy thread",
+            write_pieces, write_pieces_py, (null, pieces), busy_thread,
+        ),
         Pair(f"io: read {BURST} frames", *reading),
         Pair(f"io: read {BURST} frames beside a busy thread", *reading, busy_thread),
         Pair(f"io: write {BURST} frames", *writing),
         Pair(f"io: write {BURST} frames beside a busy thread", *writing, busy_thread),
-    ]
+    ]  # fmt: skip
 
 
 def run(rounds: int, tell: Callable[[str], None], *, sample: float = SAMPLE_S) -> Result:

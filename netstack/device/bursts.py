@@ -11,6 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from netstack.device.base import Checksum, Frame
+from netstack.device.io import read_into, write_pieces
 from netstack.device.pool import COPY_BELOW
 from netstack.device.vnet import LENGTH, NOTHING, apply, fields, pack_into
 
@@ -26,6 +27,7 @@ MAX_OCTETS: Final = 512 * 1024
 
 BUSY: Final = (errno.EAGAIN, errno.ENOBUFS)
 _MAX_PIECES: Final = 1000  # of a frame; IOV_MAX is 1024
+_LATER: Final = (errno.EAGAIN, errno.EINTR)
 _PARTIAL: Final = Checksum.PARTIAL
 
 
@@ -38,37 +40,34 @@ def read_vnet(
     frame is left for the next call to find.
     Raises: OSError if the first read fails.
     """
-    readv = os.readv
     frames: list[Frame] = []
     octets = 0
     buffer = pool.take()
-    try:
-        for _ in range(limit):
-            length = readv(descriptor, (buffer,))
-            view = memoryview(buffer)
-            large = length >= COPY_BELOW
-            frame = Frame(view[LENGTH:length] if large else bytes(view[LENGTH:length]))
-            reason = None
-            if length < LENGTH:
-                reason = "link.bad_offload"
-            elif buffer[0] or buffer[1]:  # flags, type
-                reason = apply(view, frame)
-            if reason is None:
-                frames.append(frame)
-            else:
-                drop(reason, 1)
-            if large:
-                pool.lend(buffer)
-                octets += length
-                if octets >= MAX_OCTETS:
-                    return frames
-                buffer = pool.take()
-    except BlockingIOError:
-        pass
-    except OSError:
-        if not frames:
-            pool.keep(buffer)
-            raise
+    for _ in range(limit):
+        length = read_into(descriptor, buffer)
+        if length < 0:
+            if -length not in _LATER and not frames:
+                pool.keep(buffer)
+                raise OSError(-length, os.strerror(-length))
+            break
+        view = memoryview(buffer)
+        large = length >= COPY_BELOW
+        frame = Frame(view[LENGTH:length] if large else bytes(view[LENGTH:length]))
+        reason = None
+        if length < LENGTH:
+            reason = "link.bad_offload"
+        elif buffer[0] or buffer[1]:  # flags, type
+            reason = apply(view, frame)
+        if reason is None:
+            frames.append(frame)
+        else:
+            drop(reason, 1)
+        if large:
+            pool.lend(buffer)
+            octets += length
+            if octets >= MAX_OCTETS:
+                return frames
+            buffer = pool.take()
     pool.keep(buffer)
     return frames
 
@@ -103,17 +102,11 @@ def write_vnet(descriptor: int, frame: Frame) -> bool:
 
 def _write(descriptor: int, pieces: tuple[Buffer, ...], frame: Frame) -> bool:
     payload = frame.payload
-    try:
-        if payload:
-            if len(payload) > _MAX_PIECES:
-                payload = (b"".join(payload),)
-            os.writev(descriptor, (*pieces, *payload))
-        elif len(pieces) == 1:
-            os.write(descriptor, pieces[0])
-        else:
-            os.writev(descriptor, pieces)
-    except OSError as error:
-        if error.errno in BUSY:
-            return False
-        raise
-    return True
+    if payload:
+        if len(payload) > _MAX_PIECES:
+            payload = (b"".join(payload),)
+        pieces = (*pieces, *payload)
+    code = write_pieces(descriptor, pieces)
+    if code and code not in BUSY:
+        raise OSError(code, os.strerror(code))
+    return not code

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+_MAX_PIECES: Final = 1024  # IOV_MAX
 _MAX_VNET: Final = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
 
 
@@ -84,9 +85,40 @@ def write_burst_py(
     return last - first, 0
 
 
+def read_into_py(fd: int, buffer: Buffer) -> int:
+    """Read one frame into ``buffer``; return its length in octets, or an error number, negative.
+
+    Raises: BufferError or TypeError for a buffer that can't be written to.
+    """
+    try:
+        return os.readv(fd, (buffer,))
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+
+
+def write_pieces_py(fd: int, pieces: Sequence[Buffer]) -> int:
+    """Write one frame that lies in ``pieces``, at most 1,024; return 0 or an error number.
+
+    EIO stands for a frame that was taken in part.
+
+    Raises: ValueError for too many pieces.
+    """
+    if len(pieces) > _MAX_PIECES:
+        raise ValueError(f"{len(pieces)} pieces")
+    try:
+        written = os.writev(fd, pieces)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0 if written == sum(memoryview(piece).nbytes for piece in pieces) else errno.EIO
+
+
 if _ext.COMPILED:
     from netstack._ext.io import read_burst as read_burst
+    from netstack._ext.io import read_into as read_into
     from netstack._ext.io import write_burst as write_burst
+    from netstack._ext.io import write_pieces as write_pieces
 else:
     read_burst = read_burst_py
+    read_into = read_into_py
     write_burst = write_burst_py
+    write_pieces = write_pieces_py

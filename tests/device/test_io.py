@@ -11,7 +11,12 @@ import pytest
 
 from netstack import _ext
 from netstack.device import io as module
-from netstack.device.io import read_burst_py, write_burst_py
+from netstack.device.io import (
+    read_burst_py,
+    read_into_py,
+    write_burst_py,
+    write_pieces_py,
+)
 
 FRAMES = [b"a" * 60, b"b", b"c" * 1514, b"d" * 61]
 OCTETS = bytearray(b"".join(FRAMES))
@@ -19,11 +24,11 @@ ENDS = [60, 61, 1575, 1636]
 
 
 def implementations():
-    found = {"pure": (read_burst_py, write_burst_py)}
+    found = {"pure": (read_burst_py, write_burst_py, read_into_py, write_pieces_py)}
     if _ext.COMPILED:
-        from netstack._ext.io import read_burst, write_burst
+        from netstack._ext.io import read_burst, read_into, write_burst, write_pieces
 
-        found["compiled"] = (read_burst, write_burst)
+        found["compiled"] = (read_burst, write_burst, read_into, write_pieces)
     return found
 
 
@@ -40,6 +45,16 @@ def read(both):
 @pytest.fixture
 def write(both):
     return both[1]
+
+
+@pytest.fixture
+def read_into(both):
+    return both[2]
+
+
+@pytest.fixture
+def write_pieces(both):
+    return both[3]
 
 
 @pytest.fixture
@@ -64,6 +79,8 @@ def waiting(end):
 def test_the_switch_selects_the_kernels_exactly_if_compiled():
     assert (module.read_burst is not read_burst_py) == _ext.COMPILED
     assert (module.write_burst is not write_burst_py) == _ext.COMPILED
+    assert (module.read_into is not read_into_py) == _ext.COMPILED
+    assert (module.write_pieces is not write_pieces_py) == _ext.COMPILED
 
 
 def test_frames_arrive_as_they_were_written(pair, read, write):
@@ -226,7 +243,7 @@ def test_ends_that_are_no_numbers_are_refused(pair, write, ends):
 
 
 def test_all_buffers_are_released(pair, both):
-    read, write = both
+    read, write, read_into, write_pieces = both
     pool, octets = bytearray(16), bytearray(b"abc")
     write(pair[0].fileno(), octets, [3], 0, 1)
     read(pair[1].fileno(), pool, 1)
@@ -234,5 +251,59 @@ def test_all_buffers_are_released(pair, both):
         write(pair[0].fileno(), octets, [4], 0, 1)
     with pytest.raises(OSError, match="descriptor"):
         read(-1, pool, 1)
+    assert write_pieces(pair[0].fileno(), (octets, pool)) == 0
+    assert read_into(pair[1].fileno(), pool) == 16
+    with pytest.raises(TypeError):
+        write_pieces(pair[0].fileno(), (octets, 3))
     octets.append(1)  # raises BufferError while an export lives
     pool.append(1)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"one",), (b"header", memoryview(b"0payload")[1:]), (bytearray(b"a"), b"", b"b"),
+        tuple(b"%d" % number for number in range(1024)),
+    ],
+    ids=["one", "views", "empty", "many"],
+)  # fmt: skip
+def test_pieces_arrive_as_one_frame(pair, read_into, write_pieces, pieces):
+    near, far = pair
+    buffer = bytearray(8192)
+    assert write_pieces(near.fileno(), pieces) == 0
+    length = read_into(far.fileno(), buffer)
+    assert buffer[:length] == b"".join(pieces)
+    assert read_into(far.fileno(), buffer) == -errno.EAGAIN
+
+
+def test_pieces_that_find_no_room_say_so(pair, write_pieces):
+    near, _ = pair
+    while not (code := write_pieces(near.fileno(), (bytes(2000), bytes(2000)))):
+        pass
+    assert code in (errno.EAGAIN, errno.ENOBUFS)
+
+
+def test_a_frame_taken_in_part_is_an_input_output_error(write_pieces):
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    try:
+        assert write_pieces(writer, (bytes(200_000),)) == errno.EIO
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_errors_of_single_frames_are_numbers(read_into, write_pieces):
+    assert read_into(-1, bytearray(4)) == -errno.EBADF
+    assert write_pieces(-1, (b"a",)) == errno.EBADF
+
+
+def test_unusable_buffers_are_refused(pair, read_into, write_pieces):
+    near, far = pair
+    with pytest.raises((BufferError, TypeError)):
+        read_into(far.fileno(), b"constant")
+    with pytest.raises(TypeError):
+        write_pieces(near.fileno(), (b"a", 3))
+    with pytest.raises(ValueError, match="1025 pieces"):
+        write_pieces(near.fileno(), (b"",) * 1025)
+    assert waiting(far) == []

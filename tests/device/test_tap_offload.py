@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from netstack.core.checksum import internet_sum, pseudo_header_sum
-from netstack.device import tap
+from netstack.device import bursts, tap
 from netstack.device.base import Checksum, Frame, GsoType, as_frame
 from netstack.device.offload import segment, wire_octets
 
@@ -279,19 +279,19 @@ def test_device_that_reads_nonsense_drops_it(inside, name, monkeypatch):
         told = []
         device.on_drop = lambda reason, segments: told.append(reason)
         _udp_frame(device)
-        real = os.readv
+        real = bursts.read_into
 
-        def damaged(descriptor, buffers):
-            length = real(descriptor, buffers)
-            buffers[0][0:2] = b"\x01\x01"  # a super-segment, in pieces of nothing
+        def damaged(descriptor, buffer):
+            length = real(descriptor, buffer)
+            buffer[0:2] = b"\x01\x01"  # a super-segment, in pieces of nothing
             return length
 
-        monkeypatch.setattr(os, "readv", damaged)
+        monkeypatch.setattr(bursts, "read_into", damaged)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sender.sendto(bytes(99), ("10.0.0.255", PORT))
         assert device.receive_burst() == []
-        monkeypatch.setattr(os, "readv", real)
+        monkeypatch.setattr(bursts, "read_into", real)
         assert told == ["link.bad_offload"] or told == ["link.unknown_offload"]
         assert _udp_frame(device).gso_size == 0
         device.close()
