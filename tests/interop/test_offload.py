@@ -309,7 +309,7 @@ def test_marked_frames_are_answered_under_super_segments(lan, kernel_server, run
         "nft",
         "add table netdev marks; add chain netdev marks leaving "
         f"{{ type filter hook egress device {lan.tap} priority 0; }}; "
-        "add rule netdev marks leaving ip ecn ect0 numgen random mod 100 < 5 ip ecn set ce",
+        "add rule netdev marks leaving ip ecn ect0 numgen inc mod 20 == 5 ip ecn set ce",
     )
     try:
         with netstack.run(stack) as host, host.create_connection(address, timeout=60) as ours:
