@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import os
 import re
-import shutil
 import subprocess
 import time
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from netstack.bench.namespace import command
 from netstack.bench.result import BenchError, Result, Work, environment
 from netstack.bench.worlds import World
 
@@ -111,12 +111,12 @@ class Nginx:
     """An nginx of one process, in the network namespace of whoever makes it."""
 
     def __init__(self, folder: str, root: str, address: str) -> None:
-        command = _command("nginx", "nginx-light")
+        nginx = command("nginx", "nginx-light")
         config = Path(folder, "nginx.conf")
         Path(folder, "temp").mkdir()
         config.write_text(_NGINX.format(at=folder, root=root, port=PORT))
         self._process = subprocess.Popen(
-            [command, "-p", folder, "-c", str(config), "-e", f"{folder}/error.log"],
+            [nginx, "-p", folder, "-c", str(config), "-e", f"{folder}/error.log"],
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
@@ -168,10 +168,10 @@ def load(address: str, seconds: int) -> dict[str, float]:
 
     Raises: BenchError for a wrong answer, before, during or after.
     """
-    command = _command("wrk", "wrk")
+    wrk = command("wrk", "wrk")
     _expect_content(address)
     told = subprocess.run(
-        [command, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"http://{address}/"],
+        [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"http://{address}/"],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     _expect_content(address)
@@ -195,11 +195,3 @@ def parse(report: str) -> dict[str, float]:
         raise BenchError(f"wrk: {what}")
     unit = {"ms": 1e-3, "s": 1.0, "m": 60.0}[found[3]]
     return {"requests": int(found[1]), "seconds": float(found[2]) * unit}
-
-
-def _command(name: str, package: str) -> str:
-    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
-    command = shutil.which(name, path=path)
-    if command is None:
-        raise BenchError(f"the command {name} is missing (Debian: {package})")
-    return command

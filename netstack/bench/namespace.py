@@ -82,12 +82,20 @@ def lose(interface: str, share: float) -> None:
     _run("nft", "nftables", ("-f", "-"), rules)
 
 
-def _run(name: str, package: str, words: Sequence[str], text: str = "") -> None:
-    command = shutil.which(name, path=_SBIN)
-    if command is None:
+def command(name: str, package: str) -> str:
+    """Return the path of a command that ``package`` of Debian brings.
+
+    Raises: BenchError if it is not there.
+    """
+    path = shutil.which(name, path=_SBIN)
+    if path is None:
         raise BenchError(f"the command {name} is missing (Debian: {package})")
+    return path
+
+
+def _run(name: str, package: str, words: Sequence[str], text: str = "") -> None:
     done = subprocess.run(
-        [command, *words], check=False, capture_output=True, text=True, input=text
+        [command(name, package), *words], check=False, capture_output=True, text=True, input=text
     )
     if done.returncode:
         raise BenchError(f"{name} {' '.join(words)}: {done.stderr.strip()}")
