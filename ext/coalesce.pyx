@@ -12,6 +12,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
+from octets cimport get16, get32, put16
 from sum cimport choose_loops, fold16, host16, sum_octets
 
 choose_loops()
@@ -72,19 +73,6 @@ cdef struct Burst:
     Py_ssize_t epoch
     size_t mask
     Py_ssize_t link
-
-
-cdef inline uint32_t get16(const unsigned char *octets) noexcept nogil:
-    return <uint32_t>octets[0] << 8 | octets[1]
-
-
-cdef inline uint32_t get32(const unsigned char *octets) noexcept nogil:
-    return get16(octets) << 16 | get16(octets + 2)
-
-
-cdef inline void put16(unsigned char *octets, uint32_t value) noexcept nogil:
-    octets[0] = <unsigned char>(value >> 8)
-    octets[1] = <unsigned char>value
 
 
 cdef inline uint64_t get64(const unsigned char *octets) noexcept nogil:

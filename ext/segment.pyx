@@ -12,6 +12,7 @@ from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndS
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
+from octets cimport get16, get32, put16
 from sum cimport choose_loops, copy_octets, fold16, host16, sum_octets, swap16
 
 choose_loops()
@@ -44,19 +45,6 @@ cdef struct Cursor:
 
 
 cdef Form IPV4 = Form(20, 2, 0, 4, 10, 12, 8)
-
-
-cdef inline uint32_t get16(const unsigned char *octets) noexcept nogil:
-    return <uint32_t>octets[0] << 8 | octets[1]
-
-
-cdef inline uint32_t get32(const unsigned char *octets) noexcept nogil:
-    return get16(octets) << 16 | get16(octets + 2)
-
-
-cdef inline void put16(unsigned char *octets, uint32_t value) noexcept nogil:
-    octets[0] = <unsigned char>(value >> 8)
-    octets[1] = <unsigned char>value
 
 
 cdef inline void put32(unsigned char *octets, uint32_t value) noexcept nogil:
