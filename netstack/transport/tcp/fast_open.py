@@ -167,6 +167,14 @@ class FastOpen:
         self.done = False  # data in the SYN was acknowledged, by us or by the peer
         self.failure = Failure.NONE
 
+    def release(self) -> bool:
+        """Count the handshake as pending no longer; return whether it was."""
+        if self.pending is None:
+            return False
+        self.pending.release()
+        self.pending = None
+        return True
+
 
 # ---- server -------------------------------------------------------------------------------------
 
@@ -326,9 +334,7 @@ def on_established(connection: Connection) -> None:
     state, sender = connection.fast_open, connection.sender
     if state is None:
         return
-    if state.pending is not None:
-        state.pending.release()
-        state.pending = None
+    state.release()
     if sender.queue and (state.octets or sender.retransmitted_segments):
         sender.resend(Reason.FAST_OPEN_AGAIN)
 
@@ -338,10 +344,9 @@ def on_gone(connection: Connection, *, failed: bool) -> None:
     state, sender = connection.fast_open, connection.sender
     if state is None:
         return
-    if state.pending is not None:
-        state.pending.release()
-        state.pending = None
-    elif failed and sender.snd_una == sender.iss < sender.snd_nxt and state.cookie is not None:
+    if state.release() or not failed:
+        return
+    if sender.snd_una == sender.iss < sender.snd_nxt and state.cookie is not None:
         tcp = connection.tcp
         tcp.servers.failed(connection.key[:-2], tcp.context.now)
 
