@@ -357,6 +357,17 @@ _numbers = itertools.count(1)
 class Lan:
     """A TAP between the kernel (``kernel``, also the gateway) and a host of ours (``ours``)."""
 
+    busy = dict.fromkeys(
+        (
+            "TCP window specified by the receiver is now completely full",
+            "TCP Zero Window segment",
+            "TCP Zero Window Probe",
+            "ACK to a TCP Zero Window Probe",
+        ),
+        "the reader shares its processor with others",
+    )
+    """What to expect of bulk between two that share a processor."""
+
     def __init__(self, at, site):
         number = next(_numbers)
         self.site = site

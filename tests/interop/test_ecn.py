@@ -13,15 +13,6 @@ from netstack.core.config import Config, TcpConfig
 pytestmark = pytest.mark.needs("tap", "netns", "ip", "nginx", "dnsmasq", "openssl", "tshark")
 
 ON = Config(tcp=TcpConfig(ecn="on"))
-BUSY = dict.fromkeys(
-    (
-        "TCP window specified by the receiver is now completely full",
-        "TCP Zero Window segment",
-        "TCP Zero Window Probe",
-        "ACK to a TCP Zero Window Probe",
-    ),
-    "the reader shares its processor with others",
-)
 TCP_INFO_OPTIONS = 5  # offset of tcpi_options
 TCPI_OPT_ECN = 8
 DELIVERED_CE = 196  # offset of tcpi_delivered_ce
@@ -46,7 +37,7 @@ def test_kernel_agrees_when_asked(lan, kernel_server):
         result.append((_uses_ecn(connection), _digest(connection)))
 
     with (
-        lan.host(config=ON, expected=BUSY) as host,
+        lan.host(config=ON, expected=lan.busy) as host,
         host.create_connection(kernel_server(lan.kernel, handle), timeout=20) as ours,
     ):
         ours.sendall(data)
@@ -59,7 +50,7 @@ def test_kernel_that_asks_is_answered(lan, sysctl):
     sysctl("tcp_ecn", 1)
     data = os.urandom(2_000_000)
     with (
-        lan.host(expected=BUSY, opaque={"tcp.port==40001"}) as host,
+        lan.host(expected=lan.busy, opaque={"tcp.port==40001"}) as host,
         host.create_server(("", 40_001)) as listener,
         socket.create_connection((lan.ours, 40_001), timeout=20) as theirs,
     ):
@@ -82,7 +73,7 @@ def test_marks_that_the_kernel_echoes_slow_us_down(lan, kernel_server, filtered)
         result.append(_digest(connection))
 
     marks = "ip ecn != not-ect numgen inc mod 20 == 0 ip ecn set ce"
-    with lan.host(config=ON, expected=BUSY) as host, filtered("ingress", marks):
+    with lan.host(config=ON, expected=lan.busy) as host, filtered("ingress", marks):
         with host.create_connection(kernel_server(lan.kernel, handle), timeout=20) as ours:
             ours.sendall(data)
             ours.shutdown(socket.SHUT_WR)
@@ -98,7 +89,7 @@ def test_marks_that_we_echo_slow_the_kernel_down(lan, sysctl, filtered):
     # The hook sees what the kernel has not yet cut: some sixty packets.
     marks = "ip ecn != not-ect numgen inc mod 10 == 5 ip ecn set ce"
     with (
-        lan.host(expected=BUSY, opaque={"tcp.port==40001"}) as host,
+        lan.host(expected=lan.busy, opaque={"tcp.port==40001"}) as host,
         host.create_server(("", 40_001)) as listener,
         filtered("egress", marks),
         socket.create_connection((lan.ours, 40_001), timeout=20) as theirs,

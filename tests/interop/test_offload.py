@@ -27,15 +27,6 @@ pytestmark = pytest.mark.needs(
     "tap", "netns", "ip", "nginx", "dnsmasq", "openssl", "tshark", "ethtool", "tcpdump", "nft"
 )
 
-BUSY = dict.fromkeys(
-    (
-        "TCP window specified by the receiver is now completely full",
-        "TCP Zero Window segment",
-        "TCP Zero Window Probe",
-        "ACK to a TCP Zero Window Probe",
-    ),
-    "the reader shares its processor with others",
-)
 SOAK = [pytest.mark.soak, pytest.mark.timeout(1800)]
 SIZES = [
     pytest.param(10_000_000, id="10MB"),
@@ -82,7 +73,7 @@ def _supers(host):
 def test_page_of_nginx_and_its_frames(lan, size, offload):
     body = os.urandom(size)
     (lan.site.root / "offload.bin").write_bytes(body)
-    with lan.host(offload=offload, expected=BUSY, opaque={"tcp.port==80"}) as host:
+    with lan.host(offload=offload, expected=lan.busy, opaque={"tcp.port==80"}) as host:
         response = netstack.fetch(f"http://www.{lan.site.domain}/offload.bin", host=host)
         assert hashlib.sha256(response.body).digest() == hashlib.sha256(body).digest()
         assert (_supers(host)[1] > 0) == offload
@@ -93,7 +84,7 @@ def test_page_of_nginx_and_its_frames(lan, size, offload):
 @pytest.mark.parametrize("size", SIZES)
 def test_kernel_gets_every_octet(lan, kernel_server, size, offload):
     data, result = os.urandom(size), []
-    with lan.host(offload=offload, expected=BUSY) as host:
+    with lan.host(offload=offload, expected=lan.busy) as host:
         _send_to(host, kernel_server(lan.kernel, _reader(result)), data)
         assert (_supers(host)[0] > 0) == _sends_whole(offload)
     assert result == [hashlib.sha256(data).hexdigest()]
@@ -102,7 +93,7 @@ def test_kernel_gets_every_octet(lan, kernel_server, size, offload):
 def test_raw_capture_shows_what_the_device_was_given(lan, kernel_server, tmp_path):
     raw, result = tmp_path / "raw.pcapng", []
     data = os.urandom(1_000_000)
-    with lan.host(pcap_raw=raw, expected=BUSY) as host:
+    with lan.host(pcap_raw=raw, expected=lan.busy) as host:
         _send_to(host, kernel_server(lan.kernel, _reader(result)), data)
     assert (max(packet.length for packet in read(raw)) > 20_000) == _sends_whole()
     assert max(packet.length for packet in read(lan.pcap)) <= 1514
@@ -119,7 +110,7 @@ def test_small_segments(lan, kernel_server, mss, offload):
         connection.sendall(data[::-1])
 
     options = [(socket.IPPROTO_TCP, socket.TCP_MAXSEG, mss)]
-    with lan.host(offload=offload, expected=BUSY) as host:
+    with lan.host(offload=offload, expected=lan.busy) as host:
         address = kernel_server(lan.kernel, handle, options=options)
         with host.create_connection(address, timeout=60) as ours:
             ours.sendall(data)
@@ -182,7 +173,8 @@ def test_kernel_that_forwards_cuts_ours_and_merges_none_of_its_own(lan, beyond, 
 
     server = threading.Thread(target=serve)
     far_side = tmp_path / "near.pcapng"
-    with _watching(near, far_side, "tcp", "and", "src", lan.ours), lan.host(expected=BUSY) as host:
+    watching = _watching(near, far_side, "tcp", "and", "src", lan.ours)
+    with watching, lan.host(expected=lan.busy) as host:
         server.start()
         with host.create_connection(listener.getsockname(), timeout=60) as ours:
             ours.sendall(data)
@@ -194,7 +186,7 @@ def test_kernel_that_forwards_cuts_ours_and_merges_none_of_its_own(lan, beyond, 
     assert (sent > 20) == _sends_whole()
     assert received > 20
     port = listener.getsockname()[1]
-    judge(far_side, expected=(*BUSY, *_ONE_WAY), opaque={f"tcp.port=={port}"})
+    judge(far_side, expected=(*lan.busy, *_ONE_WAY), opaque={f"tcp.port=={port}"})
     packets = [p for p in read(far_side) if p.tcp is not None]
     ours = [p for p in packets if str(p.ipv4.source) == lan.ours]
     assert max(p.length for p in ours) == 1514
@@ -243,7 +235,7 @@ def test_path_mtu_shrinks_while_super_segments_are_in_flight(lan, beyond, run):
     server = threading.Thread(target=serve)
     expected = dict.fromkeys(
         (
-            *BUSY,
+            *lan.busy,
             "This frame is a (suspected) retransmission",
             "This frame is a (suspected) fast retransmission",
             "This frame is a (suspected) out-of-order segment",
