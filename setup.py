@@ -41,6 +41,7 @@ SINGLE = (
     "netstack.link.ethernet.EthernetInterface",
     "netstack.link.interface.Interface",
     "netstack.link.output.OutputQueue",
+    "netstack.stack.Stack",
     "netstack.transport.tcp.protocol.Tcp",
 )
 
@@ -104,19 +105,19 @@ def modules(cythonize):
 
     names = ["netstack." + name for name in COMPILED.split()]
     sources = {name: name.replace(".", "/") + ".py" for name in names}
-    folders = declare.write(sources, "build/declared", SINGLE, SEAMS, CIRCLE)
+    worded = declare.write(sources, "build/declared", SINGLE, SEAMS, CIRCLE)
     manifest = "build/declared/manifest.py"
     with open(manifest, "w", encoding="utf-8") as file:
         file.write(f"SOURCES = { {name: fingerprint(sources[name]) for name in names} }\n")
         file.write(f"CIRCLE, FIRST = {CIRCLE!r}, {FIRST!r}\n")
-    sources["netstack._ext.compiled.manifest"] = manifest
+    worded["netstack._ext.compiled.manifest"] = manifest, []
     built = []
-    for name, source in sources.items():
+    for name, (source, folders) in worded.items():
         with same_if_unchanged("build/cython/" + source[:-3] + ".c"):
             built += cythonize(
-                [Extension(name, [source], extra_compile_args=flags("-O1", "-g0"))],
+                [Extension(name, [source], extra_compile_args=flags("-O2", "-g0"))],
                 build_dir="build/cython",
-                include_path=folders.get(name, []),
+                include_path=folders,
                 compiler_directives=DIRECTIVES,
                 show_all_warnings=False,
                 force=True,  # what depends on which declarations is not followed for .py files

@@ -1,42 +1,67 @@
 """C declarations for the stack's own modules, read off their annotations.
 
-Cython compiles the same ``.py`` files that the interpreter runs; what makes them fast is knowing
-types, and the annotations, which mypy checks, say them already. ``write`` turns them into one
-``.pxd`` file a module, under ``build/``: nobody keeps a second list of attributes or arguments.
+Cython compiles what the interpreter runs; what makes it fast is knowing types, and the
+annotations, which mypy checks, say them already. ``write`` turns them into one ``.pxd`` file a
+module, under ``build/``, beside the source as ``rewrite`` words it for C: nobody keeps a second
+list of attributes or arguments.
 
 A class with ``__slots__`` becomes an extension type, its attributes C fields (``int`` 64 bits,
 ``float`` double, ``bool`` a flag, our own extension types by name, all else objects; ``X | None``
-is an object unless X is a type of ours). Functions and methods whose arguments C can pass become
-``cpdef``: callable from both sides. Not those with keyword-only or variable arguments, closures
+is an object unless X is a type of ours or a container). Functions and methods whose arguments C
+can pass become ``cpdef``: callable from both sides. Not those with variable arguments, closures
 or generators, which stay as they are.
 """
 
 import ast
 import os
 
+from rewrite import (
+    FUNCTIONS,
+    Rewriter,
+    all_arguments,
+    constants,
+    enums,
+    extended,
+    fits,
+    getter,
+    is_property,
+    maker,
+)
+
 _C_TYPES = {"int": "long long", "float": "double", "bool": "bint", "list": "list", "dict": "dict"}
+_NUMBERS = ("int", "float", "bool")
+_UNLIKELY = {"long long": "-1", "double": "-1", "bint": "-1"}
+"""What a C function returns that may have raised."""
 _SEQUENCES = ("list", "Sequence", "Iterable", "Iterator", "deque")
-_NOT_IN_C = (ast.Lambda, ast.GeneratorExp, ast.Yield, ast.YieldFrom, ast.Await)
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Module:
     """One source file: its classes, its functions, and what it imports from where."""
 
-    def __init__(self, name, path, plain):
+    def __init__(self, name, path, plain=()):
         self.name = name
         with open(path, encoding="utf-8") as file:
-            self.tree = ast.parse(file.read())
+            self.text = file.read()
+        self._plain = plain
+        self._read()
+
+    def _read(self):
+        self.tree = ast.parse(self.text)
         self.imports = {}  # name -> module, type checkers' included
         self.runtime = set()  # modules that running it imports
         for node in self.tree.body:
             guarded = isinstance(node, ast.If)
             for each in node.body if guarded else [node]:
                 self._note_import(each, guarded)
-        classes = [node for node in self.tree.body if isinstance(node, ast.ClassDef)]
+        self.constants = constants(self.tree)
+        self.enums = enums(self.tree)
+        self.functions = {
+            node.name: node for node in self.tree.body if isinstance(node, FUNCTIONS)
+        }
+        self.all_classes = [node for node in self.tree.body if isinstance(node, ast.ClassDef)]
         self.classes = {}
-        for node in classes:
-            if self._has_slots(node) or f"{name}.{node.name}" in plain:
+        for node in self.all_classes:
+            if self._has_slots(node) or f"{self.name}.{node.name}" in self._plain:
                 self.classes[node.name] = node
 
     def _note_import(self, node, guarded):
@@ -53,6 +78,13 @@ class Module:
             return False
         return slots_of(node) is not None
 
+    def extend(self):
+        """Append what can be called directly for its properties and constructors."""
+        kept = set(self.classes)
+        self.text = extended(self.text, list(self.classes.values()))
+        self._read()
+        self.classes = {name: node for name, node in self.classes.items() if name in kept}
+
 
 def slots_of(node):
     """Return the ``__slots__`` of a class, None if it has none."""
@@ -66,58 +98,52 @@ def slots_of(node):
     return None
 
 
-def _uncalled(tree):
-    """Return the expressions that are read, or called with starred arguments: no call for C."""
-    called = {
-        id(each.func)
-        for each in ast.walk(tree)
-        if isinstance(each, ast.Call)
-        and not any(isinstance(given, ast.Starred) for given in each.args)
-        and all(given.arg for given in each.keywords)
-    }
-    return [
-        each
-        for each in ast.walk(tree)
-        if isinstance(each, (ast.Attribute, ast.Name))
-        and isinstance(each.ctx, ast.Load)
-        and id(each) not in called
-    ]
-
-
-def _fits(node):
-    """Say whether C can call it: plain arguments, no closures, no ``super()``."""
-    arguments = node.args
-    return not (
-        isinstance(node, ast.AsyncFunctionDef)
-        or node.decorator_list
-        or arguments.vararg
-        or arguments.kwarg
-        or arguments.kwonlyargs
-        or arguments.posonlyargs
-        or any(
-            isinstance(each, _NOT_IN_C + _FUNCTIONS)
-            or (isinstance(each, ast.Name) and each.id == "super")
-            for each in ast.walk(node)
-            if each is not node
-        )
-    )
+def _plain_annotation(node):
+    """Return an annotation without ``| None``, quotes and what stands in brackets."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        node = ast.parse(node.value, mode="eval").body
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
+        if not (isinstance(node.right, ast.Constant) and node.right.value is None):
+            return None, False
+        inner, _ = _plain_annotation(node.left)
+        return inner, True
+    if isinstance(node, ast.Subscript):
+        node = node.value
+    return node, False
 
 
 class Declarations:
     """What all modules declare, and in which of them which type may be named."""
 
-    def __init__(self, modules, seams, circle):
+    def __init__(self, modules, others, seams, circle):
         self.modules = modules
+        self.others = others  # the package's sources that are not compiled
         self.seams = seams
         self.circle = circle
-        self.runtime = _runtime_imports("netstack")
+        self.runtime = {name: each.runtime for name, each in {**others, **modules}.items()}
+        known = set(self.runtime)
+        self.runtime = {name: imported & known for name, imported in self.runtime.items()}
         self._leave_out_foreign_bases()
-        self._unfit = None
-        self.values = set()  # names of methods that are handed around: C has no bound ones
-        self._handed_around = set()  # functions, as (module, name)
         for module in modules.values():
-            for each in _uncalled(module.tree):
-                self._note_value(module, each)
+            module.extend()
+        self._attributes = {}
+        self._children = self._find_children()
+        self._unfit = {
+            (self._root(module, node), each.name)
+            for module, node in self._classes()
+            for each in node.body
+            if isinstance(each, FUNCTIONS) and not fits(each)
+        }
+        self._methods = {
+            each.name
+            for module, node in self._classes()
+            for each in node.body
+            if isinstance(each, FUNCTIONS) and self.is_c_method(module, node, each)
+        }
+
+    def _classes(self):
+        return [(module, node) for module in self.modules.values()
+                for node in module.classes.values()]  # fmt: skip
 
     def _leave_out_foreign_bases(self):
         """A class whose base is no extension type of ours stays an ordinary one."""
@@ -126,30 +152,37 @@ class Declarations:
             changed = False
             for module in self.modules.values():
                 for node in list(module.classes.values()):
-                    if any(self._owner(module, base) is None for base in node.bases):
+                    if any(self.owner(module, base) is None for base in node.bases):
                         del module.classes[node.name]
                         changed = True
 
+    def _find_children(self):
+        """Return (module, class) -> the classes of the package derived from it, compiled or not."""
+        found = {}
+        for module in (*self.modules.values(), *self.others.values()):
+            for node in module.all_classes:
+                for base in node.bases:
+                    name = base.value if isinstance(base, ast.Subscript) else base
+                    owner = self.owner(module, name)
+                    while owner is not None:
+                        found.setdefault(owner, []).append(node)
+                        its_module = self.modules[owner[0]]
+                        bases = its_module.classes[owner[1]].bases
+                        owner = self.owner(its_module, bases[0]) if bases else None
+        return found
+
     def _root(self, module, node):
         while node.bases:
-            where, name = self._owner(module, node.bases[0])
+            where, name = self.owner(module, node.bases[0])
             module = self.modules[where]
             node = module.classes[name]
         return module.name, node.name
 
-    def unfit(self, module, node, method):
-        """Say whether a relative's method of that name can't be called from C: then none is."""
-        if self._unfit is None:
-            self._unfit = {
-                (self._root(its_module, its_node), each.name)
-                for its_module in self.modules.values()
-                for its_node in its_module.classes.values()
-                for each in its_node.body
-                if isinstance(each, _FUNCTIONS) and not _fits(each)
-            }
-        return (self._root(module, node), method) in self._unfit
+    def children(self, owner):
+        """Return the classes derived from ``owner``, (module, class)."""
+        return self._children.get(owner, [])
 
-    def _owner(self, module, node):
+    def owner(self, module, node):
         """Return (module, class) of an extension type that ``node`` names in ``module``."""
         if not isinstance(node, ast.Name):
             return None
@@ -160,29 +193,105 @@ class Declarations:
             return where, name
         return None
 
-    def _note_value(self, module, node):
-        if isinstance(node, ast.Name):
-            self._handed_around.add((module.name, node.id))
-            self._handed_around.add(module.imports.get(node.id))
-            return
-        self.values.add(node.attr)
-        if isinstance(node.value, ast.Name) and node.value.id in module.imports:
-            self._handed_around.add((".".join(module.imports[node.value.id]), node.attr))
+    def lineage(self, owner):
+        """Return ``owner`` and its bases as pairs of module and syntax tree."""
+        found = []
+        while owner is not None:
+            module = self.modules[owner[0]]
+            node = module.classes[owner[1]]
+            found.append((module, node))
+            owner = self.owner(module, node.bases[0]) if node.bases else None
+        return found
 
-    def callable_function(self, module, node):
-        """Say whether a function is one of C's too."""
-        return _fits(node) and (module.name, node.name) not in self._handed_around
+    # ---- functions and methods --------------------------------------------------------------
 
-    def function(self, module, name):
-        """Return (module, function) of a C function that ``name`` is an import of, or None."""
-        where, its = module.imports.get(name, (None, None))
-        if where in self.modules:
-            for node in self.modules[where].tree.body:
-                if isinstance(node, _FUNCTIONS) and node.name == its:
-                    if not self.callable_function(self.modules[where], node):
+    def is_c_method(self, module, node, method):
+        """Say whether a method is C's too: no relative's of that name may be unfit."""
+        return (
+            not method.name.startswith("__")
+            and fits(method)
+            and (self._root(module, node), method.name) not in self._unfit
+        )
+
+    def is_method(self, name):
+        """Say whether an extension type has a C method of that name."""
+        return name in self._methods
+
+    def c_function(self, module, name, attribute=None):
+        """Return (module, function) of the C function that a name means, or None.
+
+        ``attribute``: the name is that of a module, the function in it.
+        """
+        if attribute is not None:
+            where, its = ".".join(module.imports.get(name, ("", ""))), attribute
+        elif name in module.functions:
+            where, its = module.name, name
+        else:
+            where, its = module.imports.get(name, (None, None))
+        owner = self.modules.get(where)
+        if owner is None or its not in owner.functions or not fits(owner.functions[its]):
+            return None
+        return where, its
+
+    def is_c_function(self, module, name, attribute=None):
+        """Say whether a name is that of a C function."""
+        return self.c_function(module, name, attribute) is not None
+
+    def is_module(self, module, name):
+        """Say whether a name was imported as a module of the package."""
+        return ".".join(module.imports.get(name, ("", ""))) in self.runtime
+
+    def maker(self, module, name):
+        """Return (module, function) that makes the extension type ``name``, or None."""
+        owner = self.owner(module, ast.Name(name))
+        return self._offered(module, owner, maker(name)) if owner is not None else None
+
+    def getter(self, module, owner, name):
+        """Return (module, function) that reads a property of type ``owner``, or None."""
+        if owner is None:
+            return None
+        for its_module, node in self.lineage(owner):
+            for method in node.body:
+                if isinstance(method, FUNCTIONS) and method.name == name:
+                    overridden = any(
+                        isinstance(each, FUNCTIONS) and each.name == name
+                        for child in self.children((its_module.name, node.name))
+                        for each in child.body
+                    )
+                    if not is_property(method) or overridden:
                         return None
-                    return where, its
+                    where = (its_module.name, node.name)
+                    return self._offered(module, where, getter(node.name, name))
         return None
+
+    def _offered(self, module, owner, function):
+        if function not in self.modules[owner[0]].functions:
+            return None
+        return (owner[0], function) if self.may_name(module.name, owner[0]) else None
+
+    # ---- names ------------------------------------------------------------------------------
+
+    def _origin(self, module, name):
+        """Return the module, compiled or not, and the name there that ``name`` was first."""
+        while True:
+            where, its = module.imports.get(name, (None, None))
+            other = self.modules.get(where) or self.others.get(where)
+            if other is None:
+                return module, name
+            module, name = other, its
+
+    def constant(self, module, name):
+        """Return the number that a name always means, or None."""
+        origin, its = self._origin(module, name)
+        return origin.constants.get(its)
+
+    def is_member(self, module, name, member):
+        """Say whether ``name.member`` is that of an enumeration, known when ``module`` runs."""
+        where, its = module.imports.get(name, (module.name, name))
+        if where != module.name and f"{where}.{its}" not in module.runtime:
+            return False
+        origin, its = self._origin(module, name)
+        return member in origin.enums.get(its, ())
 
     def may_name(self, module, owner):
         """Say whether ``module`` may use C names of ``owner``, which it then loads before it runs.
@@ -202,48 +311,26 @@ class Declarations:
                 waiting.extend(self.runtime.get(each, ()))
         return True
 
-    def text(self, module):
-        """Return the module's ``.pxd``."""
-        writer = _Writer(self, module)
-        return writer.text()
+    # ---- types ------------------------------------------------------------------------------
 
+    def named(self, module, annotation):
+        """Return (module, class) of the extension type that an annotation names, or None."""
+        node, _ = _plain_annotation(annotation)
+        return self._usable(module, self.owner(module, node)) if node is not None else None
 
-class _Writer:
-    def __init__(self, all_declared, module):
-        self.all = all_declared
-        self.module = module
-        self.imported = set()
-        self.attributes = {}  # of each class: name -> annotation
-
-    # ---- types -----------------------------------------------------------------------------
-
-    def own_type(self, node, base=False):
-        owner = self.all._owner(self.module, node)
-        if owner is None or (".".join(owner) in self.all.seams and not base):
+    def _usable(self, module, owner):
+        if owner is None or ".".join(owner) in self.seams:
             return None
-        if not self.all.may_name(self.module.name, owner[0]):
-            return None
-        if owner[0] != self.module.name:
-            self.imported.add((owner[0], owner[1], node.id))
-        return node.id
+        return owner if self.may_name(module.name, owner[0]) else None
 
-    def c_type(self, node, optional=False):
-        """Return the C type of an annotation."""
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            node = ast.parse(node.value, mode="eval").body
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-            if isinstance(node.right, ast.Constant) and node.right.value is None:
-                return self.c_type(node.left, optional=True)
-            return "object"
-        if isinstance(node, ast.Subscript):
-            node = node.value
-        if not isinstance(node, ast.Name):
-            return "object"
-        if node.id in _C_TYPES and not (optional and node.id in ("int", "float", "bool")):
-            return _C_TYPES[node.id]
-        return self.own_type(node) or "object"
+    def attributes(self, owner):
+        """Return what each attribute of a class itself is annotated with, or looks like."""
+        if owner not in self._attributes:
+            node = self.modules[owner[0]].classes[owner[1]]
+            self._attributes[owner] = _attributes_of(node)
+        return self._attributes[owner]
 
-    def element(self, annotation):
+    def element(self, module, annotation):
         """Return the extension type that a sequence holds, or None."""
         if isinstance(annotation, ast.BinOp):
             annotation = annotation.left
@@ -251,174 +338,275 @@ class _Writer:
             isinstance(annotation, ast.Subscript)
             and isinstance(annotation.value, ast.Name)
             and annotation.value.id in _SEQUENCES
-            and isinstance(annotation.slice, ast.Name)
         ):
-            return self.own_type(annotation.slice)
+            return self.named(module, annotation.slice)
         return None
+
+    def variables(self, module, function):
+        """Return the extension types of a function's variables: name -> (module, class)."""
+        found, doubtful = {}, set()
+
+        def note(name, kind):
+            if name in doubtful:
+                return
+            if kind is None or found.get(name, kind) != kind:
+                doubtful.add(name)
+                found.pop(name, None)
+            else:
+                found[name] = kind
+
+        annotations = {}
+        for each, _ in all_arguments(function.args):
+            annotations[each.arg] = each.annotation
+            if each.annotation is not None:
+                note(each.arg, self.named(module, each.annotation))
+        if function.args.args and function.args.args[0].arg == "self":
+            for name, node in module.classes.items():
+                if function in node.body:
+                    found["self"] = (module.name, name)
+        for node in ast.walk(function):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                annotations[node.target.id] = node.annotation
+                note(node.target.id, self.named(module, node.annotation))
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                        pairs = zip(target.elts, node.value.elts, strict=False)
+                    elif isinstance(target, ast.Tuple):
+                        pairs = [(one, None) for one in target.elts]
+                    else:
+                        pairs = [(target, node.value)]
+                    for one, value in pairs:
+                        if isinstance(one, ast.Name):
+                            none = isinstance(value, ast.Constant) and value.value is None
+                            if not none:
+                                note(one.id, value and self.type_of(module, value, found))
+            elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+                sequence = self._annotation(module, node.iter, annotations, found)
+                note(node.target.id, self.element(module, sequence))
+            elif isinstance(node, (ast.For, ast.comprehension, ast.withitem, ast.NamedExpr)):
+                target = getattr(node, "target", None) or getattr(node, "optional_vars", None)
+                if target is not None:
+                    for each in ast.walk(target):
+                        if isinstance(each, ast.Name):
+                            note(each.id, None)
+        return found
+
+    def _annotation(self, module, node, annotations, types):
+        """Return the annotation of a variable or attribute, None if there is none."""
+        if isinstance(node, ast.Name):
+            return annotations.get(node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self.type_of(module, node.value, types)
+            for its_module, cls in self.lineage(owner) if owner else ():
+                found = self.attributes((its_module.name, cls.name))
+                if node.attr in found:
+                    return found[node.attr] if its_module is module else None
+        return None
+
+    def type_of(self, module, node, types):
+        """Return (module, class) of the extension type of an expression, None if not known."""
+        if isinstance(node, ast.Name):
+            return types.get(node.id)
+        if isinstance(node, ast.Attribute):
+            return self._member_type(module, self.type_of(module, node.value, types), node.attr)
+        if isinstance(node, ast.Call):
+            return self._returned(module, node.func, types)
+        if isinstance(node, ast.IfExp):
+            one = self.type_of(module, node.body, types)
+            return one if one == self.type_of(module, node.orelse, types) else None
+        return None
+
+    def _member_type(self, module, owner, name):
+        for its_module, node in self.lineage(owner) if owner else ():
+            found = self.attributes((its_module.name, node.name))
+            if name in found:
+                return self._usable(module, self.named(its_module, found[name]))
+            for method in node.body:
+                if is_property(method) and method.name == name and method.returns is not None:
+                    return self._usable(module, self.named(its_module, method.returns))
+        return None
+
+    def _returned(self, module, function, types):
+        if isinstance(function, ast.Name):
+            own = self._usable(module, self.owner(module, function))
+            if own is not None:
+                return own
+            found = self.c_function(module, function.id)
+            if found is None:
+                return None
+            its = self.modules[found[0]]
+            returns = its.functions[found[1]].returns
+            return self._usable(module, self.named(its, returns)) if returns else None
+        if isinstance(function, ast.Attribute):
+            owner = self.type_of(module, function.value, types)
+            for its_module, node in self.lineage(owner) if owner else ():
+                for method in node.body:
+                    if isinstance(method, FUNCTIONS) and method.name == function.attr:
+                        named = self.named(its_module, method.returns) if method.returns else None
+                        return self._usable(module, named)
+        return None
+
+
+def _attributes_of(node):
+    """Return what each attribute that ``__init__`` sets is annotated with, or looks like."""
+    found = {}
+    for method in node.body:
+        if isinstance(method, FUNCTIONS) and method.name == "__init__":
+            given = {each.arg: each.annotation for each, _ in all_arguments(method.args)}
+            for each in ast.walk(method):
+                if isinstance(each, ast.AnnAssign):
+                    _note_attribute(found, each.target, each.annotation)
+                elif isinstance(each, ast.Assign):
+                    for target in each.targets:
+                        _note_assigned(found, target, each.value, given)
+    return found
+
+
+def _note_assigned(found, target, value, given):
+    if isinstance(target, ast.Tuple):
+        values = value.elts if isinstance(value, ast.Tuple) else [None] * len(target.elts)
+        for one, its in zip(target.elts, values, strict=False):
+            _note_assigned(found, one, its, given)
+        return
+    _note_attribute(found, target, _guess(value, given))
+
+
+def _note_attribute(found, target, annotation):
+    if (
+        isinstance(target, ast.Attribute)
+        and isinstance(target.value, ast.Name)
+        and target.value.id == "self"
+    ):
+        # A second assignment, of None say, tells nothing against the first.
+        found.setdefault(target.attr, annotation)
+
+
+def _guess(value, given):
+    if isinstance(value, ast.Name):
+        return given.get(value.id)
+    if isinstance(value, ast.Constant) and type(value.value).__name__ in _C_TYPES:
+        return ast.Name(type(value.value).__name__)
+    if isinstance(value, (ast.List, ast.Dict)):
+        return ast.Name(type(value).__name__.lower())
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+        return value.func if value.func.id[0].isupper() else None
+    return None
+
+
+class _Writer:
+    """The declarations of one module."""
+
+    def __init__(self, all_declared, module):
+        self.all = all_declared
+        self.module = module
+        self.imported = set()
+
+    def c_type(self, annotation):
+        """Return the C type of an annotation."""
+        node, optional = _plain_annotation(annotation)
+        if not isinstance(node, ast.Name):
+            return "object"
+        if node.id in _C_TYPES and not (optional and node.id in _NUMBERS):
+            return _C_TYPES[node.id]
+        return self._named(self.all.named(self.module, node))
+
+    def _named(self, owner):
+        if owner is None:
+            return "object"
+        where, name = owner
+        if where == self.module.name:
+            return name
+        self.imported.add(owner)
+        return name
 
     # ---- classes ---------------------------------------------------------------------------
 
-    def annotations(self, node):
-        """Return what each attribute that ``__init__`` sets is annotated with, or looks like."""
-        found = {}
-        for method in node.body:
-            if not isinstance(method, _FUNCTIONS) or method.name != "__init__":
-                continue
-            arguments = method.args.args + method.args.kwonlyargs
-            given = {each.arg: each.annotation for each in arguments}
-            for each in ast.walk(method):
-                if isinstance(each, ast.AnnAssign):
-                    self._attribute(found, each.target, each.annotation)
-                elif isinstance(each, ast.Assign):
-                    for target in each.targets:
-                        self._assigned(found, target, each.value, given)
-        return found
-
-    def _assigned(self, found, target, value, given):
-        if isinstance(target, ast.Tuple):
-            values = value.elts if isinstance(value, ast.Tuple) else [None] * len(target.elts)
-            for one, its in zip(target.elts, values, strict=False):
-                self._assigned(found, one, its, given)
-            return
-        self._attribute(found, target, self._guess(value, given))
-
-    @staticmethod
-    def _attribute(found, target, annotation):
-        if (
-            isinstance(target, ast.Attribute)
-            and isinstance(target.value, ast.Name)
-            and target.value.id == "self"
-        ):
-            # A second assignment, of None say, tells nothing against the first.
-            found.setdefault(target.attr, annotation)
-
-    @staticmethod
-    def _guess(value, given):
-        if isinstance(value, ast.Name):
-            return given.get(value.id)
-        if isinstance(value, ast.Constant) and type(value.value).__name__ in _C_TYPES:
-            return ast.Name(type(value.value).__name__)
-        if isinstance(value, (ast.List, ast.Dict)):
-            return ast.Name(type(value).__name__.lower())
-        if isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
-            return value.func if value.func.id[0].isupper() else None
-        return None
-
     def class_lines(self, node):
-        bases = [self.own_type(base, base=True) for base in node.bases]
-        head = f"cdef class {node.name}" + (f"({bases[0]})" if bases else "")
-        types = self.attributes[node.name] = self.annotations(node)
+        owner = (self.module.name, node.name)
+        head = f"cdef class {node.name}"
+        if node.bases:
+            head += f"({self._named(self.all.owner(self.module, node.bases[0]))})"
+        types = self.all.attributes(owner)
         names = slots_of(node)
         lines = []
         for name in types if names is None else names:
             if name == "__weakref__":
                 lines.append("    cdef object __weakref__")
-            elif names is not None or not self._inherited(node, name):
+            elif names is not None or not self._inherited(owner, name):
                 lines.append(f"    cdef public {self.c_type(types.get(name))} {name}")
         if names is None:
-            lines.append("    cdef dict __dict__")
             lines.append("    cdef object __weakref__")
         for method in node.body:
-            if isinstance(method, _FUNCTIONS) and not method.name.startswith("__"):
-                lines.extend(self.function_lines(method, node))
+            if isinstance(method, FUNCTIONS) and self.all.is_c_method(self.module, node, method):
+                lines.extend(self.function_lines(method, of_class=True))
         return [head + ":", *(lines or ["    pass"])]
 
-    def _inherited(self, node, name):
-        for base in node.bases:
-            where, its = self.all._owner(self.module, base)
-            of_base = self.all.modules[where].classes[its]
-            if name in self.annotations(of_base):
-                return True
-        return False
+    def _inherited(self, owner, name):
+        return any(
+            name in self.all.attributes((module.name, node.name))
+            for module, node in self.all.lineage(owner)[1:]
+        )
 
     # ---- functions -------------------------------------------------------------------------
 
-    def function_lines(self, node, of_class=None):
-        arguments = node.args
-        if of_class is None:
-            if not self.all.callable_function(self.module, node):
-                return []
-        elif (
-            not _fits(node)
-            or node.name in self.all.values
-            or self.all.unfit(self.module, of_class, node.name)
-        ):
-            return []
+    def function_lines(self, node, of_class=False):
         indent = "    " if of_class else ""
-        without_default = len(arguments.args) - len(arguments.defaults)
-        parts = []
-        known = {}
-        for index, argument in enumerate(arguments.args):
+        parts, given = [], set()
+        for index, (argument, optional) in enumerate(all_arguments(node.args)):
+            given.add(argument.arg)
             if of_class and index == 0:
                 parts.append("self")
                 continue
-            known[argument.arg] = argument.annotation
-            default = "=*" if index >= without_default else ""
+            default = "=*" if optional else ""
             parts.append(f"{self.c_type(argument.annotation)} {argument.arg}{default}")
         lines = []
-        types = self._locals(node, known, of_class)
-        if types:
-            listed = ", ".join(f"{name}={kind}" for name, kind in sorted(types.items()))
+        types = self.all.variables(self.module, node)
+        listed = ", ".join(
+            f"{name}={self._named(owner)}"
+            for name, owner in sorted(types.items())
+            if name not in given
+        )
+        if listed:
             lines.append(f"{indent}@cython.locals({listed})")
         returns = "object"
         if node.returns is not None and not isinstance(node.returns, ast.Constant):
             returns = self.c_type(node.returns)
-        fails = " except? -1" if returns in ("long long", "double", "bint") else ""
+        fails = f" except? {_UNLIKELY[returns]}" if returns in _UNLIKELY else ""
         lines.append(f"{indent}cpdef {returns} {node.name}({', '.join(parts)}){fails}")
         return lines
 
-    def _locals(self, node, known, of_class):
-        """Return the extension types of loop variables and of items taken out of sequences."""
-        known = dict(known)
-        own = self.attributes[of_class.name] if of_class else {}
-        for each in ast.walk(node):
-            if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
-                known[each.target.id] = each.annotation
-            elif isinstance(each, ast.Assign) and isinstance(each.targets[0], ast.Name):
-                known.setdefault(each.targets[0].id, self._sequence(each.value, known, own))
-        found = {}
-        for each in ast.walk(node):
-            if isinstance(each, ast.For) and isinstance(each.target, ast.Name):
-                kind = self.element(self._sequence(each.iter, known, own))
-                if kind:
-                    found[each.target.id] = kind
-        return found
-
-    @staticmethod
-    def _sequence(node, known, own):
-        if isinstance(node, ast.Name):
-            return known.get(node.id)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            return own.get(node.attr) if node.value.id == "self" else None
-        return None
-
     # ---- all of it -------------------------------------------------------------------------
 
-    def text(self):
-        """Return the declarations, and what the module alone needs besides."""
+    def text(self, used):
+        """Return the declarations, and what the module alone needs besides.
+
+        ``used``: the makers and getters that its text calls, (module, function).
+        """
         body = []
         for node in self.module.tree.body:
             if isinstance(node, ast.ClassDef) and node.name in self.module.classes:
                 body.extend(["", *self.class_lines(node)])
         for node in self.module.tree.body:
-            if isinstance(node, _FUNCTIONS):
+            if isinstance(node, FUNCTIONS) and fits(node):
                 body.extend(self.function_lines(node))
         head = ["cimport cython"]
         # First that they exist: modules name each other's types in circles.
         head.extend(f"cdef class {name}" for name in self.module.classes if not self._based(name))
-        for module, name, alias in sorted(self.imported):
-            head.append(f"from {module} cimport {name} as {alias}")
-        return "\n".join(head + body) + "\n", "\n".join(self._function_imports()) + "\n"
+        for module, name in sorted(self.imported):
+            head.append(f"from {module} cimport {name} as {name}")
+        return "\n".join(head + body) + "\n", "\n".join(self._function_imports(used)) + "\n"
 
     def _based(self, name):
         return bool(self.module.classes[name].bases)
 
-    def _function_imports(self):
+    def _function_imports(self, used):
         """Functions of other modules are called as C ones, by name or through their module."""
         lines = []
         for name, (where, its) in sorted(self.module.imports.items()):
             inner = f"{where}.{its}"
-            if self.all.function(self.module, name) is not None:
+            if self.all.c_function(self.module, name) is not None:
                 owner = where
             elif inner in self.all.modules and inner in self.module.runtime:
                 owner = inner
@@ -426,48 +614,62 @@ class _Writer:
                 continue
             if self.all.may_name(self.module.name, owner):
                 lines.append(f"from {where} cimport {its} as {name}")
+        for where, name in sorted(used):
+            if where != self.module.name:
+                lines.append(f"from {where} cimport {name}")
         return lines
 
 
 def write(sources, directory, plain, seams, circle):
-    """Write declarations for ``sources`` (module name -> path) below ``directory``.
+    """Write declarations and rewritten sources of ``sources`` (name -> path) below ``directory``.
 
     ``plain``: classes without ``__slots__`` ("package.module.Class") that are extension types too.
     ``seams``: classes that others may stand in for, so that arguments of theirs are any objects.
     ``circle``: the package in which modules may name each other's types in circles.
-    Returns the folders to search for declarations when compiling each module.
+    Returns the source to compile and the folders to search for declarations for each module.
     """
     modules = {name: Module(name, path, plain) for name, path in sources.items()}
-    declared = Declarations(modules, seams, circle)
+    others = {
+        name: each for name, each in _package(sources, "netstack").items() if name not in modules
+    }
+    declared = Declarations(modules, others, seams, circle)
     common = os.path.join(directory, "common")
-    folders = {}
+    found = {}
     for name in sorted(modules):
-        types, functions = declared.text(modules[name])
-        _write(common, name, types)
-        own = os.path.join(directory, name)
-        _write(own, name, types + functions)
-        folders[name] = [own, common]
-    return folders
+        rewriter = Rewriter(declared, modules[name])
+        text = rewriter.text()
+        types, functions = _Writer(declared, modules[name]).text(rewriter.imported)
+        _write_declarations(common, name, types)
+        own = os.path.join(directory, "of", name)
+        _write_declarations(own, name, types + functions)
+        path = os.path.join(directory, "sources", *name.split(".")) + ".py"
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _write(path, text)
+        found[name] = path, [own, common]
+    return found
 
 
-def _write(directory, name, text):
-    path = os.path.join(directory, *name.split(".")) + ".pxd"
-    folder = os.path.dirname(path)
-    os.makedirs(folder, exist_ok=True)
-    while folder != directory:
-        open(os.path.join(folder, "__init__.pxd"), "a").close()
-        folder = os.path.dirname(folder)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _runtime_imports(package):
-    """Return module -> modules that running it imports, for all of ``package``."""
+def _package(known, package):
     found = {}
     for folder, _, names in os.walk(package):
         for name in names:
             if name.endswith(".py"):
                 path = os.path.join(folder, name)
                 module = path[:-3].replace(os.sep, ".").removesuffix(".__init__")
-                found[module] = Module(module, path, ()).runtime
-    return {module: imported & set(found) for module, imported in found.items()}
+                found[module] = Module(module, path)
+    return found
+
+
+def _write_declarations(directory, name, text):
+    path = os.path.join(directory, *name.split(".")) + ".pxd"
+    folder = os.path.dirname(path)
+    os.makedirs(folder, exist_ok=True)
+    while folder != directory:
+        _write(os.path.join(folder, "__init__.pxd"), "")
+        folder = os.path.dirname(folder)
+    _write(path, text)
+
+
+def _write(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
