@@ -14,7 +14,6 @@ import glob
 import os
 import sys
 from binascii import crc32
-from contextlib import contextmanager
 
 from setuptools import Extension, setup
 
@@ -91,13 +90,36 @@ def fingerprint(path):
     return len(source), crc32(source)
 
 
-@contextmanager
-def same_if_unchanged(path):
-    """Keep the age of a file that is written again with the same content: it isn't compiled."""
-    before = os.path.exists(path) and (fingerprint(path), os.stat(path).st_mtime)
-    yield
-    if before and fingerprint(path) == before[0]:
-        os.utime(path, (before[1], before[1]))
+def folder_fingerprint(folder):
+    """Return what tells the contents of one folder from those of another."""
+    found = []
+    for at, _, names in sorted(os.walk(folder)):
+        found += [(at, name, fingerprint(os.path.join(at, name))) for name in sorted(names)]
+    return found
+
+
+def translated(cythonize, name, source, folders):
+    """Return the extension of a module, translated to C unless that was done before."""
+    result = "build/cython/" + source[:-3] + ".c"
+    asked_for = repr((DIRECTIVES, fingerprint(source), [folder_fingerprint(at) for at in folders]))
+    stamp = result + ".from"
+    options = {"extra_compile_args": flags("-O2", "-g0")}
+    if os.path.exists(result) and os.path.exists(stamp):
+        with open(stamp, encoding="utf-8") as file:
+            if file.read() == asked_for:
+                return Extension(name, [result], **options)
+    (extension,) = cythonize(
+        [Extension(name, [source], **options)],
+        build_dir="build/cython",
+        include_path=folders,
+        compiler_directives=DIRECTIVES,
+        show_all_warnings=False,
+        force=True,  # what depends on which declarations is not followed for .py files
+        quiet=True,
+    )
+    with open(stamp, "w", encoding="utf-8") as file:
+        file.write(asked_for)
+    return extension
 
 
 def modules(cythonize):
@@ -113,16 +135,7 @@ def modules(cythonize):
     worded["netstack._ext.compiled.manifest"] = manifest, []
     built = []
     for name, (source, folders) in worded.items():
-        with same_if_unchanged("build/cython/" + source[:-3] + ".c"):
-            built += cythonize(
-                [Extension(name, [source], extra_compile_args=flags("-O2", "-g0"))],
-                build_dir="build/cython",
-                include_path=folders,
-                compiler_directives=DIRECTIVES,
-                show_all_warnings=False,
-                force=True,  # what depends on which declarations is not followed for .py files
-                quiet=True,
-            )
+        built.append(translated(cythonize, name, source, folders))
     for extension in built:
         if extension.name in names:
             extension.name = extension.name.replace("netstack.", "netstack._ext.compiled.", 1)

@@ -639,7 +639,9 @@ def write(sources, directory, plain, seams, circle):
         rewriter = Rewriter(declared, modules[name])
         text = rewriter.text()
         types, functions = _Writer(declared, modules[name]).text(rewriter.imported)
-        _write_declarations(common, name, types)
+        # Variables are nobody else's business: who edits a function need not translate the rest.
+        others = [line for line in types.split("\n") if "@cython.locals" not in line]
+        _write_declarations(common, name, "\n".join(others))
         own = os.path.join(directory, "of", name)
         _write_declarations(own, name, types + functions)
         path = os.path.join(directory, "sources", *name.split(".")) + ".py"
