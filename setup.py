@@ -101,7 +101,8 @@ def folder_fingerprint(folder):
 def translated(cythonize, name, source, folders):
     """Return the extension of a module, translated to C unless that was done before."""
     result = "build/cython/" + source[:-3] + ".c"
-    asked_for = repr((DIRECTIVES, fingerprint(source), [folder_fingerprint(at) for at in folders]))
+    seen = [fingerprint(source), fingerprint("ext/layout.pxd"), *map(folder_fingerprint, folders)]
+    asked_for = repr((DIRECTIVES, seen))
     stamp = result + ".from"
     options = {"extra_compile_args": flags("-O2", "-g0")}
     if os.path.exists(result) and os.path.exists(stamp):
@@ -111,7 +112,7 @@ def translated(cythonize, name, source, folders):
     (extension,) = cythonize(
         [Extension(name, [source], **options)],
         build_dir="build/cython",
-        include_path=folders,
+        include_path=[*folders, "ext"],
         compiler_directives=DIRECTIVES,
         show_all_warnings=False,
         force=True,  # what depends on which declarations is not followed for .py files

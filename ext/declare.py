@@ -24,11 +24,13 @@ from rewrite import (
     extended,
     fits,
     getter,
+    in_place,
     is_property,
     maker,
 )
 
 _C_TYPES = {"int": "long long", "float": "double", "bool": "bint", "list": "list", "dict": "dict"}
+LAYOUT = "netstack.wire.layout"
 _NUMBERS = ("int", "float", "bool")
 _UNLIKELY = {"long long": "-1", "double": "-1", "bint": "-1"}
 """What a C function returns that may have raised."""
@@ -268,6 +270,11 @@ class Declarations:
         if function not in self.modules[owner[0]].functions:
             return None
         return (owner[0], function) if self.may_name(module.name, owner[0]) else None
+
+    @staticmethod
+    def in_place(module, name):
+        """Say whether C has the function ``name`` in ``ext/layout.pxd``, to be done in place."""
+        return module.imports.get(name, ("", ""))[0] == LAYOUT
 
     # ---- names ------------------------------------------------------------------------------
 
@@ -606,6 +613,9 @@ class _Writer:
         lines = []
         for name, (where, its) in sorted(self.module.imports.items()):
             inner = f"{where}.{its}"
+            if self.all.in_place(self.module, name):
+                lines.append(f"from layout cimport {its} as {in_place(name)}")
+                continue
             if self.all.c_function(self.module, name) is not None:
                 owner = where
             elif inner in self.all.modules and inner in self.module.runtime:

@@ -25,6 +25,11 @@ def getter(cls, name):
     return f"_get_{cls}_{name}"
 
 
+def in_place(name):
+    """Return the name of the inline function that stands for one of ``wire.layout``."""
+    return f"_layout_{name}"
+
+
 def is_property(node):
     """Say whether a method is a property that only reads."""
     return (
@@ -325,11 +330,13 @@ class Rewriter(ast.NodeVisitor):
     def _visit_called(self, function):
         if not self._inside or self._is_local(function.id):
             return
+        line, column, end = function.lineno, function.col_offset, function.end_col_offset
         made = self._world.maker(self._module, function.id)
         if made is not None:
             self.imported.add(made)
-            line, column, end = function.lineno, function.col_offset, function.end_col_offset
             self._edits.replace(line, column, end, made[1])
+        elif self._world.in_place(self._module, function.id):
+            self._edits.replace(line, column, end, in_place(function.id))
 
     def visit_Attribute(self, node):
         if not isinstance(node.ctx, ast.Load) or not self._inside:

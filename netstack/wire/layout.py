@@ -1,0 +1,103 @@
+"""Fixed fields of the headers that every segment has: where they lie, and nothing else.
+
+The definition; compiled modules use ``ext/layout.pxd`` instead, which does the same in place. Who
+asks has made sure that the octets are there: an offset beyond them is an error.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from netstack.core.checksum import internet_sum_py
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_TCP = Struct("!IIHHxxH")
+_TCP_TAIL = Struct("!IIHHHH")
+_TIMESTAMPS = Struct("!II")
+_IPV4 = Struct("!BBHHHBB")
+_IPV4_WHOLE = Struct("!BBHHHBBH4s4s")
+_U16 = Struct("!H")
+
+
+def tcp_fields(header: Buffer, at: int) -> tuple[int, int, int, int, int]:
+    """Return sequence number, acknowledgment, offset and flags, window, urgent pointer."""
+    seq, ack, word, window, urgent = _TCP.unpack_from(header, at + 4)
+    return seq, ack, word, window, urgent
+
+
+def timestamp_fields(option: Buffer, at: int) -> tuple[int, int]:
+    """Return TSval and TSecr, which begin at ``at``."""
+    ts_val, ts_ecr = _TIMESTAMPS.unpack_from(option, at)
+    return ts_val, ts_ecr
+
+
+def ipv4_fields(header: Buffer, at: int) -> tuple[int, int, int, int, int, int, int]:
+    """Return version and length, traffic class, total length, identification, flags and offset,
+    TTL, protocol."""
+    first, traffic_class, total, number, flags, ttl, protocol = _IPV4.unpack_from(header, at)
+    return first, traffic_class, total, number, flags, ttl, protocol
+
+
+def u16(octets: Buffer, at: int) -> int:
+    """Return the two octets at ``at`` as a number."""
+    (value,) = _U16.unpack_from(octets, at)
+    return int(value)
+
+
+def octets_at(octets: Buffer, at: int, length: int) -> bytes:
+    """Return a copy of ``length`` octets from ``at`` on."""
+    return bytes(memoryview(octets)[at : at + length])
+
+
+def same(octets: Buffer, at: int, expected: bytes) -> bool:
+    """Return whether ``expected`` stands at ``at``."""
+    return bytes(memoryview(octets)[at : at + len(expected)]) == expected
+
+
+def header_sum(octets: Buffer, at: int, length: int) -> int:
+    """Return the folded one's complement sum of ``length`` octets from ``at`` on."""
+    return internet_sum_py(memoryview(octets)[at : at + length])
+
+
+def put(buffer: bytearray, at: int, octets: bytes) -> None:
+    """Write ``octets`` at ``at``."""
+    buffer[at : at + len(octets)] = octets
+
+
+def put_tcp(
+    buffer: bytearray,
+    at: int,
+    ports: bytes,
+    seq: int,
+    ack: int,
+    word: int,
+    window: int,
+    checksum: int,
+    urgent: int,
+) -> None:
+    """Write a TCP header of 20 octets; ``ports`` are its first four."""
+    buffer[at : at + 4] = ports
+    _TCP_TAIL.pack_into(buffer, at + 4, seq, ack, word, window, checksum, urgent)
+
+
+def put_ipv4(
+    buffer: bytearray,
+    at: int,
+    traffic_class: int,
+    total_length: int,
+    identification: int,
+    flags: int,
+    ttl: int,
+    protocol: int,
+    checksum: int,
+    source: bytes,
+    destination: bytes,
+) -> None:
+    """Write an IPv4 header of 20 octets, without options."""
+    _IPV4_WHOLE.pack_into(
+        buffer, at, 0x45, traffic_class, total_length, identification, flags, ttl, protocol,
+        checksum, source, destination,
+    )  # fmt: skip
