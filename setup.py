@@ -26,11 +26,14 @@ device.base
 link.ethernet link.interface link.output
 internet.ipv4 internet.packet internet.path
 transport.events
-transport.tcp.arrival transport.tcp.connection transport.tcp.congestion.base
-transport.tcp.congestion.cubic transport.tcp.memory transport.tcp.output transport.tcp.protocol
+transport.tcp.arrival transport.tcp.autotuning transport.tcp.bare transport.tcp.connection
+transport.tcp.congestion.base transport.tcp.congestion.cubic transport.tcp.delivery_rate
+transport.tcp.ecn transport.tcp.fast_open transport.tcp.limits transport.tcp.listener
+transport.tcp.memory transport.tcp.output transport.tcp.protocol
 transport.tcp.prr transport.tcp.rack transport.tcp.reassembly transport.tcp.receiver
 transport.tcp.recovery transport.tcp.rtt transport.tcp.scoreboard transport.tcp.sender
-transport.tcp.timeouts transport.tcp.transmission
+transport.tcp.tail_probe transport.tcp.time_wait transport.tcp.timeouts
+transport.tcp.transmission transport.tcp.urgent transport.tcp.user_timeout
 stack
 """
 

@@ -114,6 +114,10 @@ def _plain_annotation(node):
     return node, False
 
 
+def _is_name(node):
+    return isinstance(node, ast.Name)
+
+
 class Declarations:
     """What all modules declare, and in which of them which type may be named."""
 
@@ -215,8 +219,10 @@ class Declarations:
             and (self._root(module, node), method.name) not in self._unfit
         )
 
-    def is_method(self, name):
-        """Say whether an extension type has a C method of that name."""
+    def is_method(self, owner, name):
+        """Say whether a type, if ``owner`` is known any at all, has a C method of that name."""
+        if owner is not None:
+            return self._method(owner, name) is not None
         return name in self._methods
 
     def c_function(self, module, name, attribute=None):
@@ -234,6 +240,39 @@ class Declarations:
         if owner is None or its not in owner.functions or not fits(owner.functions[its]):
             return None
         return where, its
+
+    def signature(self, module, function, type_of):
+        """Return the arguments of a C function, method or constructor, None if not known.
+
+        ``type_of`` returns the extension type of an expression.
+        """
+        found = None
+        if isinstance(function, ast.Name):
+            owner = self.owner(module, function)
+            if owner is not None:
+                found = self._method(owner, "__init__")
+            elif self.c_function(module, function.id) is not None:
+                where, name = self.c_function(module, function.id)
+                return self.modules[where].functions[name].args
+        elif isinstance(function, ast.Attribute):
+            base = function.value
+            inner = self.c_function(module, base.id, function.attr) if _is_name(base) else None
+            if inner is not None:
+                return self.modules[inner[0]].functions[inner[1]].args
+            owner = type_of(base)
+            found = self._method(owner, function.attr) if owner is not None else None
+        if found is None or not fits(found):
+            return None
+        arguments = ast.arguments(**{**dict(ast.iter_fields(found.args))})
+        arguments.args = arguments.args[1:]
+        return arguments
+
+    def _method(self, owner, name):
+        for _, node in self.lineage(owner):
+            for method in node.body:
+                if isinstance(method, FUNCTIONS) and method.name == name:
+                    return None if is_property(method) else method
+        return None
 
     def is_c_function(self, module, name, attribute=None):
         """Say whether a name is that of a C function."""
@@ -275,6 +314,18 @@ class Declarations:
     def in_place(module, name):
         """Say whether C has the function ``name`` in ``ext/layout.pxd``, to be done in place."""
         return module.imports.get(name, ("", ""))[0] == LAYOUT
+
+    def in_circle(self, module, other):
+        """Say whether both are compiled modules of the circle."""
+        circle = module.name.startswith(self.circle) and (other or "").startswith(self.circle)
+        return circle and other in self.modules
+
+    def links(self, module, name):
+        """Say whether C finds what ``name`` was imported as: a function, an extension type."""
+        if self.owner(module, ast.Name(name)) is not None:
+            return True
+        found = self.c_function(module, name)
+        return found is not None and self.may_name(module.name, found[0])
 
     # ---- names ------------------------------------------------------------------------------
 
@@ -623,6 +674,10 @@ class _Writer:
             else:
                 continue
             if self.all.may_name(self.module.name, owner):
+                lines.append(f"from {where} cimport {its} as {name}")
+        for name, (where, its) in sorted(self.module.imports.items()):
+            owner = self.all.owner(self.module, ast.Name(name))
+            if owner and self.all.in_circle(self.module, where) and owner not in self.imported:
                 lines.append(f"from {where} cimport {its} as {name}")
         for where, name in sorted(used):
             if where != self.module.name:

@@ -107,11 +107,10 @@ cdef inline int put(object buffer, Py_ssize_t at, bytes octets) except -1:
 
 
 cdef inline int put_tcp(
-    object buffer, Py_ssize_t at, bytes ports, long long seq, long long ack, long long word,
-    long long window, long long checksum, long long urgent,
+    object buffer, Py_ssize_t at, long long seq, long long ack, long long word, long long window,
+    long long checksum, long long urgent,
 ) except -1:
     cdef unsigned char *p = _begin_writing(buffer, at, 20)
-    memcpy(p, _begin(ports, 0, 4), 4)
     _put_u32(p + 4, seq)
     _put_u32(p + 8, ack)
     _put_u16(p + 12, word)
@@ -119,6 +118,30 @@ cdef inline int put_tcp(
     _put_u16(p + 16, checksum)
     _put_u16(p + 18, urgent)
     return 0
+
+
+cdef inline int put_ports(object buffer, Py_ssize_t at, bytes key) except -1:
+    cdef unsigned char *p = _begin_writing(buffer, at, 4)
+    cdef octets_p ports = _begin(key, PyBytes_GET_SIZE(key) - 4, 4)
+    memcpy(p, ports + 2, 2)
+    memcpy(p + 2, ports, 2)
+    return 0
+
+
+cdef inline int put_timestamps(
+    object buffer, Py_ssize_t at, long long ts_val, long long ts_ecr
+) except -1:
+    cdef unsigned char *p = _begin_writing(buffer, at, 12)
+    _put_u32(p, 0x0101080A)
+    _put_u32(p + 4, ts_val)
+    _put_u32(p + 8, ts_ecr)
+    return 0
+
+
+cdef inline long long folded(long long total) noexcept:
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
 
 
 cdef inline int put_ipv4(

@@ -218,6 +218,12 @@ class Edits:
         """Put ``text`` in front of what stands there."""
         self.replace(line, column, column, text)
 
+    def replace_lines(self, first, last, text):
+        """Put one line of text in the place of several; their number stays."""
+        self._lines[first - 1] = text.encode()
+        for line in range(first, last):
+            self._lines[line] = b""
+
     def text(self):
         """Return the text with all replacements made."""
         # From the end of each line; of several insertions at one place the outermost, which
@@ -246,11 +252,35 @@ class Rewriter(ast.NodeVisitor):
     def text(self):
         """Return the rewritten source."""
         for node in self._module.tree.body:
-            self.visit(node)
+            if isinstance(node, ast.ImportFrom):
+                self._thin_out(node)
+            else:
+                self.visit(node)
         aliases = "".join(
             f"{alias} = {enum}.{member}\n" for alias, (enum, member) in self._members.items()
         )
         return self._edits.text() + "\n" + aliases
+
+    def _thin_out(self, node):
+        """Leave out of an import within the circle what C links by itself.
+
+        Modules of the circle are loaded while others of it wait for them, and have run nothing
+        yet: what their own lines would define must not be asked for.
+        """
+        if not self._world.in_circle(self._module, node.module):
+            return
+        kept, numbers = [], []
+        for alias in node.names:
+            name = alias.asname or alias.name
+            number = self._world.constant(self._module, name)
+            if number is not None:
+                numbers.append(f"{name} = {number!r}")
+            elif not self._world.links(self._module, name):
+                kept.append(alias.name if alias.asname is None else f"{alias.name} as {name}")
+        statements = numbers
+        if kept:
+            statements = [*numbers, f"from {node.module} import {', '.join(kept)}"]
+        self._edits.replace_lines(node.lineno, node.end_lineno, "; ".join(statements))
 
     # ---- where names mean something --------------------------------------------------------
 
@@ -324,8 +354,30 @@ class Rewriter(ast.NodeVisitor):
             self._visit_called(function)
         else:
             self.visit(function)
+        if plain and node.keywords:
+            self._fill_gaps(node)
         for each in (*node.args, *(keyword.value for keyword in node.keywords)):
             self.visit(each)
+
+    def _fill_gaps(self, node):
+        """Name what a call leaves out in front of what it names: C takes arguments in order."""
+        arguments = self._world.signature(self._module, node.func, self._type)
+        if arguments is None:
+            return
+        given = {each.arg for each in node.keywords}
+        pairs = all_arguments(arguments)
+        defaults = [*arguments.defaults, *(each for each in arguments.kw_defaults if each)]
+        missing = []
+        for (argument, optional), default in zip(
+            pairs, [None] * (len(pairs) - len(defaults)) + defaults, strict=True
+        ):
+            if argument.arg in given:
+                given.discard(argument.arg)
+            elif pairs.index((argument, optional)) >= len(node.args) and given and optional:
+                missing.append(f"{argument.arg}={ast.unparse(default)}")
+        last = node.keywords[-1].value
+        if missing and not isinstance(last, _INLINE):
+            self._edits.insert(last.end_lineno, last.end_col_offset, ", " + ", ".join(missing))
 
     def _visit_called(self, function):
         if not self._inside or self._is_local(function.id):
@@ -355,12 +407,13 @@ class Rewriter(ast.NodeVisitor):
         if node.end_lineno != base.end_lineno:
             self.visit(base)
             return
-        read = self._world.getter(self._module, self._type(base), node.attr)
+        owner = self._type(base)
+        read = self._world.getter(self._module, owner, node.attr)
         if read is not None:
             self.imported.add(read)
             self._edits.insert(base.lineno, base.col_offset, f"{read[1]}(")
             self._edits.replace(node.end_lineno, base.end_col_offset, node.end_col_offset, ")")
-        elif self._world.is_method(node.attr) and not self._is_module(base):
+        elif self._world.is_method(owner, node.attr) and not self._is_module(base):
             self._as_value(node)
         self.visit(base)
 

@@ -38,7 +38,7 @@ class SendBuffer:
         self.start = 0  # stream offset of the first octet held
         self.end = 0  # one past the last
         self._starts: list[int] = []
-        self._chunks: list[memoryview] = []
+        self._chunks: list[bytes | memoryview] = []
         self._filled = 0  # octets used of the last chunk, if it is one of ours; else 0
 
     def append(self, data: Buffer, length: int) -> None:
@@ -52,7 +52,7 @@ class SendBuffer:
         if isinstance(data, bytes) and length == len(data) and not self._chunks:
             # Most often nothing follows before it is acknowledged.
             self._starts.append(self.end)
-            self._chunks.append(memoryview(data))
+            self._chunks.append(data)
             self.end += length
             return
         view = memoryview(data).cast("B")
@@ -65,6 +65,7 @@ class SendBuffer:
                 self._starts.append(self.end)
                 self._chunks.append(memoryview(bytearray(size)))
             chunk = self._chunks[-1]
+            assert isinstance(chunk, memoryview)  # ours, where something is filled
             part = min(length - taken, len(chunk) - self._filled)
             chunk[self._filled : self._filled + part] = view[taken : taken + part]
             self._filled += part
@@ -76,22 +77,29 @@ class SendBuffer:
             self._chunks[-1] = unpinned(self._chunks[-1][: self._filled])
             self._filled = 0
 
-    def pieces(self, start: int, end: int, limit: int) -> list[memoryview]:
-        """Return views of at most ``limit`` buffers that cover ``start .. end``.
+    def pieces(self, start: int, end: int, limit: int) -> list[bytes | memoryview]:
+        """Return at most ``limit`` buffers, whole or views, that cover ``start .. end``.
 
         Where the range lies in more buffers than that, all of it is copied into one.
         """
-        index = bisect_right(self._starts, start) - 1
-        result = []
+        starts = self._starts
+        index = 0 if len(starts) == 1 else bisect_right(starts, start) - 1
+        result: list[bytes | memoryview] = []
         position = start
         while position < end:
-            base = self._starts[index]
-            piece = self._chunks[index][position - base : end - base]
+            base = starts[index]
+            chunk = self._chunks[index]
+            size = len(chunk)
+            index += 1
+            if position == base and base + size <= end and isinstance(chunk, bytes):
+                result.append(chunk)
+                position += size
+                continue
+            piece = memoryview(chunk)[position - base : end - base]
             result.append(piece.toreadonly())
             position += len(piece)
-            index += 1
         if len(result) > limit:
-            return [memoryview(b"".join(result))]
+            return [b"".join(result)]
         return result
 
     def release(self, offset: int) -> None:
@@ -127,22 +135,22 @@ class ReceiveBuffer:
     def __init__(self) -> None:
         self.length = 0
         self.held = 0  # octets of memory that this takes, those of pinned buffers included
-        self._pieces: deque[memoryview | bytearray] = deque()
+        self._pieces: deque[bytes | memoryview | bytearray] = deque()
         self._offset = 0  # octets of the first piece already taken
 
-    def append(self, pieces: Iterable[memoryview]) -> None:
+    def append(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Add in-order ``pieces``, by reference where that pins no much larger buffer."""
         for piece in pieces:
             size = len(piece)
             if size >= SMALL_PIECE:
-                piece = unpinned(piece)
-                self._pieces.append(piece)
-                self.held += len(piece.obj) + PIECE_OVERHEAD  # type: ignore[arg-type]
+                kept = unpinned(piece)
+                self._pieces.append(kept)
+                self.held += _held(kept) + PIECE_OVERHEAD
             elif size:
                 self._append_small(piece)
             self.length += size
 
-    def _append_small(self, piece: memoryview) -> None:
+    def _append_small(self, piece: bytes | memoryview) -> None:
         # One octet a segment must not take much more memory than the window promised.
         last = self._pieces[-1] if self._pieces else None
         if isinstance(last, bytearray) and len(last) < _LARGE_CHUNK:
@@ -164,7 +172,9 @@ class ReceiveBuffer:
             self._offset += limit
             self.length -= limit
             return data
-        taken: list[memoryview | bytearray] = [first[self._offset :] if self._offset else first]
+        taken: list[bytes | memoryview | bytearray] = [
+            first[self._offset :] if self._offset else first
+        ]
         size = available
         self._pop()
         self._offset = 0
@@ -205,13 +215,17 @@ class ReceiveBuffer:
 
     def _pop(self) -> None:
         piece = self._pieces.popleft()
-        held = piece if isinstance(piece, bytearray) else piece.obj
-        self.held -= len(held) + PIECE_OVERHEAD  # type: ignore[arg-type]
+        self.held -= _held(piece) + PIECE_OVERHEAD
 
 
-def unpinned(piece: memoryview) -> memoryview:
+def _held(piece: bytes | bytearray | memoryview) -> int:
+    """Return the octets of memory that ``piece`` keeps."""
+    return len(piece.obj) if isinstance(piece, memoryview) else len(piece)  # type: ignore[arg-type]
+
+
+def unpinned(piece: bytes | memoryview) -> bytes | memoryview:
     """Return ``piece``, copied out if it would keep a buffer over four times its size alive."""
-    held = piece.obj
-    if len(piece) * 4 < len(held) and len(held) > 512:  # type: ignore[arg-type]
-        return memoryview(bytes(piece))
+    held = _held(piece)
+    if len(piece) * 4 < held and held > 512:
+        return bytes(piece)
     return piece

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _TCP = Struct("!IIHHxxH")
 _TCP_TAIL = Struct("!IIHHHH")
+_ALIGNED_TIMESTAMPS = Struct("!III")
 _TIMESTAMPS = Struct("!II")
 _IPV4 = Struct("!BBHHHBB")
 _IPV4_WHOLE = Struct("!BBHHHBBH4s4s")
@@ -70,7 +71,6 @@ def put(buffer: bytearray, at: int, octets: bytes) -> None:
 def put_tcp(
     buffer: bytearray,
     at: int,
-    ports: bytes,
     seq: int,
     ack: int,
     word: int,
@@ -78,9 +78,26 @@ def put_tcp(
     checksum: int,
     urgent: int,
 ) -> None:
-    """Write a TCP header of 20 octets; ``ports`` are its first four."""
-    buffer[at : at + 4] = ports
+    """Write a TCP header of 20 octets, all but the ports."""
     _TCP_TAIL.pack_into(buffer, at + 4, seq, ack, word, window, checksum, urgent)
+
+
+def put_ports(buffer: bytearray, at: int, key: bytes) -> None:
+    """Write the ports of what answers: the last two of ``key``'s octets, then the two before."""
+    buffer[at : at + 2] = key[-2:]
+    buffer[at + 2 : at + 4] = key[-4:-2]
+
+
+def put_timestamps(buffer: bytearray, at: int, ts_val: int, ts_ecr: int) -> None:
+    """Write the 12 octets of an aligned timestamps option (RFC 7323 appendix A)."""
+    _ALIGNED_TIMESTAMPS.pack_into(buffer, at, 0x0101080A, ts_val, ts_ecr)
+
+
+def folded(total: int) -> int:
+    """Return ``total`` with its carries added back in until 16 bits are left."""
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
 
 
 def put_ipv4(

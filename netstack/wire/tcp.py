@@ -14,6 +14,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from netstack.core.checksum import internet_sum, pseudo_header_sum
 from netstack.core.errors import ParseError
+from netstack.wire.layout import (
+    octets_at,
+    put,
+    put_tcp,
+    same,
+    tcp_fields,
+    timestamp_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +173,7 @@ class Segment:
         self.window = window
         self.urgent_pointer = urgent_pointer
         self.length = 0
-        self.payload: Sequence[memoryview] = ()
+        self.payload: Sequence[bytes | memoryview] = ()
         self.segments = 1
         self.gso_size = 0  # payload of each but the last of them; 0: it is one
         self.ecn = 0
@@ -179,6 +187,7 @@ class Segment:
         self.fast_open: bytes | None = None  # a cookie; empty: the request for one
 
 
+_COPIED = 256  # octets of text below which it is not referred to
 _ALIGNED_TIMESTAMPS = b"\x01\x01\x08\x0a"
 _SACK_AND_TIMESTAMPS = b"\x04\x02\x08\x0a"
 _ALIGNED_SACK_PERMITTED = b"\x01\x01\x04\x02"
@@ -189,14 +198,15 @@ def parse_segment(
 ) -> Segment:
     """Return the segment at ``header[start:]``; ``length`` counts header and all payload.
 
-    ``payload`` are further buffers after ``header``'s end. Ports are left to the caller.
+    ``payload`` are further buffers after ``header``'s end. Ports are left to the caller. Text is
+    referred to, but a little of it is copied: that costs less than a view.
 
     Raises: ParseError for a bad data offset. Malformed options end option processing: what
     came before them counts (RFC 9293 MUST-7 leaves the choice).
     """
     if length < HEADER_LENGTH or len(header) - start < HEADER_LENGTH:  # type: ignore[arg-type]
         raise ParseError("TCP segment shorter than its header")
-    _, _, seq, ack, word, window, _, urgent = _HEADER.unpack_from(header, start)
+    seq, ack, word, window, urgent = tcp_fields(header, start)
     offset = word >> 12 << 2
     if offset < HEADER_LENGTH or offset > length:
         raise ParseError("TCP data offset beyond the segment")
@@ -204,19 +214,21 @@ def parse_segment(
         raise ParseError("TCP segment ends before its length")
     segment = Segment(seq, ack, word & 0xFF, window, urgent)
     if offset > HEADER_LENGTH:
-        view = memoryview(header)
-        options = view[start + HEADER_LENGTH : start + offset]
-        if offset == 32 and options[:4] == _ALIGNED_TIMESTAMPS:
-            segment.ts_val, segment.ts_ecr = _TIMESTAMP.unpack_from(options, 4)
+        options = start + HEADER_LENGTH
+        if offset == 32 and same(header, options, _ALIGNED_TIMESTAMPS):
+            segment.ts_val, segment.ts_ecr = timestamp_fields(header, options + 4)
         else:
-            _parse_options(bytes(options), segment)
-    segment.length = length - offset
-    if segment.length:
-        view = memoryview(header)
-        if not payload:
-            segment.payload = (view[start + offset : start + length],)
-        else:
-            segment.payload = _first((view[start + offset :], *payload), segment.length)
+            _parse_options(octets_at(header, options, offset - HEADER_LENGTH), segment)
+    text = length - offset
+    segment.length = text
+    if not text:
+        return segment
+    if payload:
+        segment.payload = _first((memoryview(header)[start + offset :], *payload), text)
+    elif text < _COPIED:
+        segment.payload = (octets_at(header, start + offset, text),)
+    else:
+        segment.payload = (memoryview(header)[start + offset : start + length],)
     return segment
 
 
@@ -336,10 +348,7 @@ def pack_header(
 ) -> None:
     """Write a header at ``buffer[start:]``; ``ports`` are the first four octets."""
     word = (HEADER_LENGTH + len(options)) << 10 | flags
-    buffer[start : start + 4] = ports
-    _TAIL.pack_into(buffer, start + 4, seq, ack, word, window, checksum, 0)
+    put(buffer, start, ports)
+    put_tcp(buffer, start, seq, ack, word, window, checksum, 0)
     if options:
-        buffer[start + HEADER_LENGTH : start + HEADER_LENGTH + len(options)] = options
-
-
-_TAIL = Struct("!IIHHHH")
+        put(buffer, start + HEADER_LENGTH, options)

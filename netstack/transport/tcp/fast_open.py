@@ -268,7 +268,9 @@ def begin(connection: Connection) -> None:
         connection.tcp.mark_dirty(connection)
 
 
-def dress_syn(connection: Connection, options: bytes) -> tuple[bytes, list[memoryview], int]:
+def dress_syn(
+    connection: Connection, options: bytes
+) -> tuple[bytes, list[bytes | memoryview], int]:
     """Return the options of the first SYN or SYN,ACK, and the data that goes with it (4.2.2)."""
     state, sender = connection.fast_open, connection.sender
     if state is None or state.cookie is None:

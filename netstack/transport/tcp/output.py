@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netstack.core.checksum import fold
 from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK
 from netstack.core.trace import Reason, SegmentSent
@@ -17,6 +16,7 @@ from netstack.transport.tcp import ecn, fast_open, pmtud, user_timeout
 from netstack.transport.tcp.state import CLOSED, SYN_RECEIVED, TIME_WAIT, State
 from netstack.transport.tcp.tail_probe import next_probe
 from netstack.transport.tcp.transmission import Transmission, needs_persist, next_range, probe
+from netstack.wire.layout import folded, put, put_ports, put_tcp, put_timestamps
 from netstack.wire.tcp import (
     ACK,
     CHECKSUM_OFFSET,
@@ -29,11 +29,11 @@ from netstack.wire.tcp import (
     URG,
     build_sack,
     build_syn_options,
-    build_timestamps,
-    pack_header,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from netstack.internet.path import Path
     from netstack.transport.tcp.connection import Connection
     from netstack.transport.tcp.sender import Sender
@@ -152,7 +152,8 @@ def _transmit_syn(connection: Connection, now: float) -> None:
     sack = sender.sack_on if passive else config.sack
     options = build_syn_options(advertised_mss(connection.path), scale, timestamps, sack=sack)
     options += user_timeout.offered(connection)
-    reason, pieces, octets = transmission.reason, list[memoryview](), 0
+    reason, octets = transmission.reason, 0
+    pieces: Sequence[bytes | memoryview] = []
     if connection.fast_open is not None and transmission.retransmitted is None:
         options, pieces, octets = fast_open.dress_syn(connection, options)
         reason = Reason.SYN_DATA if octets else reason
@@ -250,23 +251,23 @@ def _burst_limit(connection: Connection, room: int) -> int:
 
 def _send_range(connection: Connection, transmission: Transmission, now: float) -> None:
     sender = connection.sender
-    start, end, reason, again = transmission
-    data_end = min(end, sender.data_end)
-    first = sender.iss + 1
-    pieces: list[memoryview] = []
-    if data_end > start:
+    start, end, reason = transmission.start, transmission.end, transmission.reason
+    all_data = sender.data_end
+    data_end = min(end, all_data)
+    length = max(data_end - start, 0)
+    pieces: list[bytes | memoryview] = []
+    flags = ACK
+    if length:
+        first = sender.iss + 1
         buffer = sender.buffer
         assert buffer is not None  # octets between start and data_end are held
         pieces = buffer.pieces(start - first, data_end - first, MAX_PAYLOAD_BUFFERS)
-    flags = ACK
-    if data_end > start and data_end == sender.data_end:
-        flags |= PSH  # RFC 9293 3.9.1.2, MUST-61
-    if end > sender.data_end:
+        if data_end == all_data:
+            flags |= PSH  # RFC 9293 3.9.1.2, MUST-61
+    if end > all_data:
         flags |= FIN
-    options = _options(connection, now)
-    fresh = again is None and reason is not Reason.PROBE and data_end > start
-    length = max(data_end - start, 0)
-    _send(connection, start, flags, options, pieces, length, reason, fresh=fresh)
+    fresh = length > 0 and transmission.retransmitted is None and reason is not Reason.PROBE
+    _send(connection, start, flags, b"", pieces, length, reason, fresh)
     sender.on_sent(transmission, now)
     receiver = connection.receiver
     if receiver.quickack is not None and fresh:
@@ -275,21 +276,16 @@ def _send_range(connection: Connection, transmission: Transmission, now: float) 
         receiver.on_ack_sent()  # else a bare ACK follows: data has no room for SACK blocks
 
 
-def _options(connection: Connection, now: float) -> bytes:
-    if not connection.ts_on:
-        return b""
-    return build_timestamps(timestamp(connection, now), connection.ts_recent)
-
-
 def send_ack(connection: Connection, reason: Reason) -> None:
     """Send a segment without text: <SEQ=SND.NXT><ACK=RCV.NXT><CTL=ACK>."""
-    options = _options(connection, connection.tcp.context.now)
+    options = b""
     receiver = connection.receiver
     if reason is Reason.USER_TIMEOUT or reason is Reason.ACK_HANDSHAKE:
-        options += user_timeout.offered(connection)
+        options = user_timeout.offered(connection)
     if connection.sender.sack_on and receiver.has_sack_news:
         path = connection.path
-        space = min(MAX_OPTIONS, path.mtu - path.header_size - HEADER_LENGTH) - len(options)
+        space = min(MAX_OPTIONS, path.mtu - path.header_size - HEADER_LENGTH)
+        space -= len(options) + (TIMESTAMPS_LENGTH if connection.ts_on else 0)
         options += build_sack(receiver.sack_blocks((space - 4) // 8))
     _send(connection, connection.sender.snd_nxt, ACK, options, [], 0, reason)
     receiver.on_ack_sent()
@@ -318,10 +314,9 @@ def send_tail_probe(connection: Connection, now: float) -> None:
 
 def send_keepalive(connection: Connection) -> None:
     """Probe an idle peer: an octet-less segment below the window (RFC 9293 3.8.4)."""
-    options = _options(connection, connection.tcp.context.now)
     seq = connection.sender.snd_nxt - 1
     connection.tcp.context.count("tcp.keepalive_probes")
-    _send(connection, seq, ACK, options, [], 0, Reason.KEEPALIVE)
+    _send(connection, seq, ACK, b"", [], 0, Reason.KEEPALIVE)
 
 
 def send_reset(connection: Connection) -> None:
@@ -337,15 +332,23 @@ def _send(
     seq: int,
     flags: int,
     options: bytes,
-    pieces: list[memoryview],
+    pieces: Sequence[bytes | memoryview],
     length: int,
     reason: Reason,
-    *,
     fresh: bool = False,
 ) -> None:
-    """Build the segment and hand it down; ``fresh``: it carries data for the first time."""
+    """Build the segment and hand it down; ``fresh``: it carries data for the first time.
+
+    ``options`` are those besides timestamps, which stand in front of them once agreed on. A
+    reset has none (RFC 7323 3.2 leaves the choice).
+    """
     receiver = connection.receiver
+    tcp = connection.tcp
+    context = tcp.context
+    stamped = connection.ts_on and flags & (SYN | RST) == 0
     header_length = HEADER_LENGTH + len(options)
+    if stamped:
+        header_length += TIMESTAMPS_LENGTH
     header = bytearray(HEADROOM + header_length)
     window = 0
     ack = 0
@@ -358,17 +361,20 @@ def _send(
     traffic_class = connection.traffic_class
     if connection.ecn is not None and flags & (SYN | RST) == 0:
         flags, traffic_class = connection.ecn.mark(flags, traffic_class, fresh=fresh)
-    key = connection.key
-    ports = key[-2:] + key[-4:-2]
-    partial = fold(path.pseudo_header_sum + PROTOCOL_TCP + header_length + length)
+    partial = folded(path.pseudo_header_sum + PROTOCOL_TCP + header_length + length)
     pointer = 0
     if connection.urgent is not None and not flags & SYN:
         pointer = connection.urgent.pointer(connection, seq)
     if pointer:
         flags |= URG
-    pack_header(header, HEADROOM, ports, seq & MASK, ack, flags, window, partial, options)
-    if pointer:
-        header[HEADROOM + 18 : HEADROOM + 20] = pointer.to_bytes(2, "big")
+    put_ports(header, HEADROOM, connection.key)
+    word = header_length << 10 | flags
+    put_tcp(header, HEADROOM, seq & MASK, ack, word, window, partial, pointer)
+    if stamped:
+        stamp = timestamp(connection, context.now)
+        put_timestamps(header, HEADROOM + HEADER_LENGTH, stamp, connection.ts_recent)
+    if options:
+        put(header, HEADROOM + header_length - len(options), options)
     frame = Frame(header, pieces, start=HEADROOM)
     frame.checksum = _PARTIAL
     frame.checksum_start = HEADROOM
@@ -379,22 +385,36 @@ def _send(
         frame.gso_size = mss
         frame.gso_type = _TCPV4 if path.source.version == 4 else GsoType.TCPV6
         frame.segments = -(-length // mss)
-    tcp = connection.tcp
-    context = tcp.context
     context.count("tcp.segments_sent", frame.segments)
     if context.trace is not None:
-        frame.id = context.trace.frame_id()
-        first = connection.sender.iss + 1
-        context.trace.emit(
-            SegmentSent(
-                context.now, context.name, "tcp",
-                f"{connection.local_address}:{connection.local_port}",
-                f"{connection.remote_address}:{connection.remote_port}",
-                seq & MASK, ack, flags, window, max(seq - first, 0), max(seq - first, 0) + length,
-                reason, frame.segments, frame.id,
-            )
-        )  # fmt: skip
+        _trace_sent(connection, frame, seq, ack, flags, window, length)
     tcp.internet.send(
         path, PROTOCOL_TCP, frame, hop_limit=connection.ttl,
         traffic_class=traffic_class, dont_fragment=True, flow=connection.key,
+    )  # fmt: skip
+
+
+def _trace_sent(
+    connection: Connection,
+    frame: Frame,
+    seq: int,
+    ack: int,
+    flags: int,
+    window: int,
+    length: int,
+) -> None:
+    context = connection.tcp.context
+    trace, reason = context.trace, frame.reason
+    if trace is None or reason is None:
+        return
+    frame.id = trace.frame_id()
+    offset = max(seq - connection.sender.iss - 1, 0)
+    trace.emit(
+        SegmentSent(
+            context.now, context.name, "tcp",
+            f"{connection.local_address}:{connection.local_port}",
+            f"{connection.remote_address}:{connection.remote_port}",
+            seq & MASK, ack, flags, window, offset, offset + length, reason, frame.segments,
+            frame.id,
+        )
     )  # fmt: skip

@@ -28,13 +28,8 @@ from netstack.transport.tcp.listener import Listener
 from netstack.transport.tcp.memory import Memory
 from netstack.transport.tcp.state import State
 from netstack.transport.tcp.time_wait import TimeWaitTable
-from netstack.wire.tcp import (
-    ACK,
-    FIN,
-    RST,
-    SYN,
-    parse_segment,
-)
+from netstack.wire.layout import octets_at
+from netstack.wire.tcp import ACK, FIN, RST, SYN, parse_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -236,8 +231,8 @@ class Tcp:
         segment.gso_size = frame.gso_size
         segment.ecn = packet.traffic_class & 3
         context.count("tcp.segments_received", frame.segments)
-        key = packet.source + packet.destination + bytes(header[start : start + 4])
-        connection = self.connections.get(key)
+        key = _key_of(packet)
+        connection: Connection | None = self.connections.get(key)
         if context.trace is not None:
             self._trace_received(packet, key, segment)
         if connection is None:
@@ -515,6 +510,14 @@ class Tcp:
                 sender.rtt.srtt, sender.rtt.timeout(),
             )
         )  # fmt: skip
+
+
+def _key_of(packet: ReceivedPacket) -> bytes:
+    start, addresses = packet.start, 2 * len(packet.source)
+    if start - packet.header_start == 12 + addresses and packet.version == 4:
+        # Without options the addresses stand right in front of the ports.
+        return octets_at(packet.frame.header, start - addresses, addresses + 4)
+    return packet.source + packet.destination + octets_at(packet.frame.header, start, 4)
 
 
 def _error_of(error: NetworkError, connection: Connection) -> NetstackError:

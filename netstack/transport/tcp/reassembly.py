@@ -27,7 +27,7 @@ class OutOfOrderQueue:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._ends: list[int] = []
-        self._pieces: list[list[memoryview]] = []
+        self._pieces: list[list[bytes | memoryview]] = []
         self.charged = 0
 
     def __bool__(self) -> bool:
@@ -37,7 +37,7 @@ class OutOfOrderQueue:
         """Return the ranges held, in order."""
         return list(zip(self._starts, self._ends, strict=True))
 
-    def insert(self, start: int, pieces: Sequence[memoryview]) -> int:
+    def insert(self, start: int, pieces: Sequence[bytes | memoryview]) -> int:
         """Add ``pieces`` at ``start``, where octets are missing; return how many were new."""
         new = 0
         for piece in pieces:
@@ -45,7 +45,7 @@ class OutOfOrderQueue:
             start += len(piece)
         return new
 
-    def _insert_piece(self, start: int, piece: memoryview) -> int:
+    def _insert_piece(self, start: int, piece: bytes | memoryview) -> int:
         end = start + len(piece)
         position = start
         new = 0
@@ -63,7 +63,7 @@ class OutOfOrderQueue:
             position = stop
         return new
 
-    def _add(self, index: int, start: int, stop: int, part: memoryview) -> None:
+    def _add(self, index: int, start: int, stop: int, part: bytes | memoryview) -> None:
         """Put ``start .. stop``, held by nobody, behind the range at ``index`` (-1: none)."""
         self.charged += len(part) + PIECE_OVERHEAD
         if index >= 0 and self._ends[index] == start:
@@ -80,7 +80,7 @@ class OutOfOrderQueue:
             self._pieces[index].extend(self._pieces[following])
             del self._starts[following], self._ends[following], self._pieces[following]
 
-    def take(self, position: int) -> list[memoryview]:
+    def take(self, position: int) -> list[bytes | memoryview]:
         """Return and remove the pieces that continue the stream at ``position``."""
         index = bisect_left(self._starts, position + 1) - 1
         if index < 0:

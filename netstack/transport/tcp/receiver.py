@@ -177,7 +177,7 @@ class Receiver:
 
     # ---- segment text ----------------------------------------------------------------------
 
-    def take_text(self, seq: int, pieces: Sequence[memoryview], length: int) -> int:
+    def take_text(self, seq: int, pieces: Sequence[bytes | memoryview], length: int) -> int:
         """Take in segment text at ``seq``; return how far the stream advanced in order.
 
         Text left of the window was received before, text right of it is not kept.
@@ -220,7 +220,7 @@ class Receiver:
         queue = self.out_of_order
         return queue is None or seq <= self.rcv_nxt or queue.charged < 2 * self.buffer_size
 
-    def _keep_out_of_order(self, start: int, pieces: Sequence[memoryview]) -> None:
+    def _keep_out_of_order(self, start: int, pieces: Sequence[bytes | memoryview]) -> None:
         if self.out_of_order is None:
             self.out_of_order = OutOfOrderQueue()
         if not self.out_of_order.insert(start, pieces):
@@ -294,7 +294,7 @@ class Receiver:
             self.quickack = None
 
 
-def _cut(pieces: Sequence[memoryview], start: int, end: int) -> list[memoryview]:
+def _cut(pieces: Sequence[bytes | memoryview], start: int, end: int) -> list[bytes | memoryview]:
     """Return the octets ``start .. end`` of ``pieces``."""
     result = []
     position = 0

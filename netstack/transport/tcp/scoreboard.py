@@ -58,36 +58,39 @@ class SentRange:
 
 
 class Scoreboard:
-    """The ranges from SND.UNA to SND.NXT, in order, disjoint and without gaps."""
+    """The ranges from SND.UNA to SND.NXT, in order, disjoint and without gaps.
 
-    __slots__ = ("_ranges", "lost_octets", "sacked_octets", "sacked_segments")
+    ``ranges`` is for looking only.
+    """
+
+    __slots__ = ("lost_octets", "ranges", "sacked_octets", "sacked_segments")
 
     def __init__(self) -> None:
-        self._ranges: list[SentRange] = []
+        self.ranges: list[SentRange] = []
         self.lost_octets = 0
         self.sacked_octets = 0
         self.sacked_segments = 0
 
     def __bool__(self) -> bool:
-        return bool(self._ranges)
+        return bool(self.ranges)
 
     def __len__(self) -> int:
-        return len(self._ranges)
+        return len(self.ranges)
 
     def __iter__(self) -> Iterator[SentRange]:
-        return iter(self._ranges)
+        return iter(self.ranges)
 
     def __getitem__(self, index: int) -> SentRange:
-        return self._ranges[index]
+        return self.ranges[index]
 
     def clear(self) -> None:
         """Forget everything."""
-        self._ranges.clear()
+        self.ranges.clear()
         self.lost_octets = self.sacked_octets = self.sacked_segments = 0
 
     def append(self, start: int, end: int, now: float, gso_size: int) -> None:
         """New octets were sent."""
-        self._ranges.append(SentRange(start, end, now, gso_size))
+        self.ranges.append(SentRange(start, end, now, gso_size))
 
     def resent(self, sent: SentRange, end: int, now: float, gso_size: int, msl: float) -> None:
         """``sent`` up to ``end`` went out again, in pieces of ``gso_size``.
@@ -96,7 +99,7 @@ class Scoreboard:
         """
         if end < sent.end:
             index = self._index(sent.start)
-            self._ranges.insert(index + 1, sent.split(end))
+            self.ranges.insert(index + 1, sent.split(end))
         if sent.lost:
             sent.lost = False
             self.lost_octets -= sent.octets
@@ -109,14 +112,14 @@ class Scoreboard:
 
     def _index(self, position: int) -> int:
         """Return the index of the range that holds ``position``; -1 if it is before all."""
-        return bisect_right(self._ranges, position, key=_start) - 1
+        return bisect_right(self.ranges, position, key=_start) - 1
 
     def find(self, position: int) -> SentRange | None:
         """Return the range that holds ``position``."""
         index = self._index(position)
-        if index < 0 or self._ranges[index].end <= position:
+        if index < 0 or self.ranges[index].end <= position:
             return None
-        return self._ranges[index]
+        return self.ranges[index]
 
     # ---- acknowledgments -------------------------------------------------------------------
 
@@ -126,7 +129,7 @@ class Scoreboard:
         A range that ``ack`` cuts keeps its rest, whose pieces count from there. If it was thought
         lost, its front is returned too: that it arrived may show that nothing was (RFC 5682).
         """
-        ranges = self._ranges
+        ranges = self.ranges
         count = 0
         front: list[SentRange] = []
         for sent in ranges:
@@ -160,7 +163,7 @@ class Scoreboard:
 
         Edges inside a wire segment are rounded inward: half a segment is not delivered.
         """
-        ranges = self._ranges
+        ranges = self.ranges
         newly: list[SentRange] = []
         index = max(self._index(left), 0)
         while index < len(ranges) and ranges[index].start < right:
@@ -200,7 +203,7 @@ class Scoreboard:
 
     def _join(self, index: int) -> int:
         """Join the range at ``index`` with sacked neighbours; return where it is now."""
-        ranges = self._ranges
+        ranges = self.ranges
         if index + 1 < len(ranges) and ranges[index + 1].sacked:
             ranges[index].end = ranges[index + 1].end
             del ranges[index + 1]
@@ -212,7 +215,7 @@ class Scoreboard:
 
     def forget_sacks(self) -> None:
         """The peer has given up octets it had (RFC 2018 section 8): all may be needed again."""
-        for sent in self._ranges:
+        for sent in self.ranges:
             sent.sacked = False
         self.sacked_octets = self.sacked_segments = 0
 
@@ -226,14 +229,14 @@ class Scoreboard:
 
     def mark_first_lost(self) -> None:
         """Mark the first wire segment in flight lost."""
-        first = self._ranges[0]
+        first = self.ranges[0]
         if first.octets > first.gso_size:
-            self._ranges.insert(1, first.split(first.start + first.gso_size))
+            self.ranges.insert(1, first.split(first.start + first.gso_size))
         self.mark_lost(first)
 
     def unmark_lost(self) -> None:
         """Nothing was lost after all."""
-        for sent in self._ranges:
+        for sent in self.ranges:
             sent.lost = False
         self.lost_octets = 0
 
@@ -241,17 +244,17 @@ class Scoreboard:
         """Return the first range that waits to be sent again."""
         if not self.lost_octets:
             return None
-        for sent in self._ranges:
+        for sent in self.ranges:
             if sent.lost:
                 return sent
         return None
 
     def last_segment(self) -> SentRange | None:
         """Split off and return the last wire segment, unless the peer has it."""
-        if not self._ranges or self._ranges[-1].sacked:
+        if not self.ranges or self.ranges[-1].sacked:
             return None
-        last = self._ranges[-1]
+        last = self.ranges[-1]
         at = last.start + (last.octets - 1) // last.gso_size * last.gso_size
         if at > last.start:
-            self._ranges.append(last.split(at))
-        return self._ranges[-1]
+            self.ranges.append(last.split(at))
+        return self.ranges[-1]

@@ -106,19 +106,21 @@ class Sender:
         self.max_window = 0
         self.flight_sent = 0  # the flight just after the last transmission
         self.shift = 0  # the peer's window scale
-        self.mss = congestion.mss  # effective: what one wire segment carries
+        self.mss: int = congestion.mss  # effective: what one wire segment carries
         self.congestion = congestion
         self.rtt = rtt
         self.buffer: SendBuffer | None = None
         self.acked_size = 0  # of the largest segment that was acknowledged
         self.taken = 0  # octets that the application has handed over
+        self.buffer_size: int
+        self.buffer_limit: int
         self.buffer_size, self.buffer_limit = send_sizes(config)
         self.memory = memory  # what the host has for all; None: no bound
         self.queue = Scoreboard()
         self.sack_on = False  # negotiated (RFC 2018 2)
         self.recovery: Recovery | None = None  # made at the first sign of loss
         self.fin_queued = False
-        self.nodelay = not config.nagle
+        self.nodelay: bool = not config.nagle
         self.cork: int | None = None  # corked: short segments may end here at most
         self.small_end = iss  # end of the last short segment sent
         self.timer_deadline: float | None = None
@@ -196,27 +198,27 @@ class Sender:
 
     def on_sent(self, transmission: Transmission, now: float) -> None:
         """Record that ``transmission`` left."""
-        start, end, _, sent = transmission
+        start, end, sent = transmission.start, transmission.end, transmission.retransmitted
         self.last_sent = now
-        if not self.queue:
+        queue = self.queue
+        if not queue.ranges:
             self.last_progress = now  # nothing was owed before: R2 counts from here
             if self.rate is not None:
                 self.rate.restart(now, self.delivered, self.rtt.srtt)
         recovery = self.recovery
         if sent is None:
-            self.queue.append(start, end, now, self.mss)
+            queue.append(start, end, now, self.mss)
             self.snd_nxt = end
             self.snd_max = max(self.snd_max, end)
             if (end - start) % self.mss and start != self.iss:
                 self.small_end = end  # a SYN by itself is none of Nagle's segments
         else:
-            self.queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
+            queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
             if start == self.snd_una and transmission.reason is not Reason.TLP:
                 # As Linux does: what the timer waits for has only now left again.
                 self.rto_deadline = None
             self.retransmitted_segments += sent.segments
             self.retransmitted_octets += end - start
-        queue = self.queue
         self.flight_sent = self.snd_nxt - self.snd_una - queue.lost_octets - queue.sacked_octets
         if recovery is not None:
             recovery.on_sent(end - start, now, again=sent is not None)
@@ -296,7 +298,7 @@ class Sender:
                 rtt = now - ranges[-1].sent_at
         if rtt is not None:
             self.rtt.on_sample(rtt)
-        elif self.persist or any(sent.transmissions == 1 for sent in ranges):
+        elif self.persist or _any_sent_once(ranges):
             # RFC 8961 4 (3): data that was sent once got through, or a probe was answered.
             self.rtt.backoff = 0
         if octets:
@@ -333,7 +335,7 @@ class Sender:
         elif self.rto_deadline is not None:
             # What was backed off for a silence that is over waits no longer than it would now.
             self.rto_deadline = min(self.rto_deadline, now + self.rtt.timeout())
-        if self.queue:
+        if self.queue.ranges:
             self._arm(now)
 
     def _sample_rate(self, now: float) -> None:
@@ -354,8 +356,9 @@ class Sender:
                 self.acked_size = max(self.acked_size, size)
         self.snd_una = ack
         self.snd_nxt = max(self.snd_nxt, ack)
-        if self.buffer is not None:
-            self.buffer.release(min(ack - self.iss - 1, self.buffer.end))
+        buffer = self.buffer
+        if buffer is not None:
+            buffer.release(min(ack - self.iss - 1, buffer.end))
         self.timeouts = 0
         self.last_progress = now
 
@@ -502,6 +505,13 @@ def _round_trip(gone: list[SentRange], now: float) -> float | None:
             return None
     last = gone[-1]
     return None if last.sacked else now - last.sent_at
+
+
+def _any_sent_once(ranges: list[SentRange]) -> bool:
+    for sent in ranges:  # noqa: SIM110 - C has no generators
+        if sent.transmissions == 1:
+            return True
+    return False
 
 
 def _within(left: int, right: int, block: Sequence[tuple[int, int]]) -> bool:

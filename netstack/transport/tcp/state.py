@@ -24,6 +24,9 @@ class State(IntEnum):
     LAST_ACK = 9
     TIME_WAIT = 10
 
+    # Enum's own is a function in Python, and states are looked up in sets for each segment.
+    __hash__ = int.__hash__
+
 
 # By themselves too: an enum's attribute costs as much as a function call in CPython 3.11, and
 # each segment asks for several.

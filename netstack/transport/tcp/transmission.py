@@ -6,7 +6,7 @@ goes ahead of new data.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netstack.core.trace import Reason
 
@@ -15,13 +15,18 @@ if TYPE_CHECKING:
     from netstack.transport.tcp.sender import Sender
 
 
-class Transmission(NamedTuple):
+class Transmission:
     """What to send next: sequence numbers ``start .. end``, SYN and FIN counted."""
 
-    start: int
-    end: int
-    reason: Reason
-    retransmitted: SentRange | None = None
+    __slots__ = ("end", "reason", "retransmitted", "start")
+
+    def __init__(
+        self, start: int, end: int, reason: Reason, retransmitted: SentRange | None = None
+    ) -> None:
+        self.start = start
+        self.end = end
+        self.reason = reason
+        self.retransmitted = retransmitted
 
 
 def next_range(sender: Sender, now: float, limit: int) -> Transmission | None:
@@ -67,17 +72,18 @@ def _next_retransmission(sender: Sender, limit: int) -> Transmission | None:
 
 
 def _next_new(sender: Sender, now: float, limit: int) -> Transmission | None:
-    data_end = sender.data_end
-    queued = data_end - sender.snd_nxt
+    data_end, snd_nxt = sender.data_end, sender.snd_nxt
+    queued = data_end - snd_nxt
     if queued <= 0:
-        if sender.fin_queued and sender.snd_nxt == sender.data_end and _fin_fits(sender):
-            return Transmission(sender.snd_nxt, sender.snd_nxt + 1, Reason.FIN)
+        if sender.fin_queued and snd_nxt == data_end and _fin_fits(sender):
+            return Transmission(snd_nxt, snd_nxt + 1, Reason.FIN)
         return None
-    usable = sender.snd_una + sender.snd_wnd - sender.snd_nxt
-    window = sender.congestion.cwnd + sender.inflation - sender.flight_size
+    usable = sender.snd_una + sender.snd_wnd - snd_nxt
+    inflation, flight_size = sender.inflation, sender.flight_size
+    window = sender.congestion.cwnd + inflation - flight_size
     octets = min(queued, usable, limit)
     mss = sender.mss
-    if window < min(octets, mss) and sender.flight_size > 0:
+    if window < min(octets, mss) and flight_size > 0:
         return None
     octets = min(octets, max(window, mss))
     if octets <= 0:
@@ -88,13 +94,13 @@ def _next_new(sender: Sender, now: float, limit: int) -> Transmission | None:
             octets -= tail
     elif not _short_segment_may_go(sender, octets, queued, usable):
         return None
-    end = sender.snd_nxt + octets
-    if sender.fin_queued and end == sender.data_end and octets < usable:
+    end = snd_nxt + octets
+    if sender.fin_queued and end == data_end and octets < usable:
         end += 1
     reason = Reason.NEW_DATA
-    if sender.inflation and not sender.recovering:
+    if inflation and not sender.recovering:
         reason = Reason.LIMITED_TRANSMIT
-    return Transmission(sender.snd_nxt, end, reason)
+    return Transmission(snd_nxt, end, reason)
 
 
 def _fin_fits(sender: Sender) -> bool:

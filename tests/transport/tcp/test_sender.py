@@ -86,7 +86,7 @@ class SenderMachine(RuleBasedStateMachine):
     def send(self, limit, elapsed):
         self.now += elapsed
         for transmission in transmit(self.sender, self.now, limit * SMSS):
-            start, end, _, sent = transmission
+            start, end, sent = transmission.start, transmission.end, transmission.retransmitted
             assert self.sender.snd_una <= start < end <= self.sender.end
             octets = min(end, self.sender.data_end) - start
             assert octets <= max(limit * SMSS, self.sender.mss)
