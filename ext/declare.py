@@ -163,7 +163,7 @@ class Declarations:
                         changed = True
 
     def _find_children(self):
-        """Return (module, class) -> the classes of the package derived from it, compiled or not."""
+        """Return (module, class) -> all classes of the package that are derived from it."""
         found = {}
         for module in (*self.modules.values(), *self.others.values()):
             for node in module.all_classes:
@@ -402,56 +402,9 @@ class Declarations:
 
     def variables(self, module, function):
         """Return the extension types of a function's variables: name -> (module, class)."""
-        found, doubtful = {}, set()
+        return Variables(self, module, function).types
 
-        def note(name, kind):
-            if name in doubtful:
-                return
-            if kind is None or found.get(name, kind) != kind:
-                doubtful.add(name)
-                found.pop(name, None)
-            else:
-                found[name] = kind
-
-        annotations = {}
-        for each, _ in all_arguments(function.args):
-            annotations[each.arg] = each.annotation
-            if each.annotation is not None:
-                note(each.arg, self.named(module, each.annotation))
-        if function.args.args and function.args.args[0].arg == "self":
-            for name, node in module.classes.items():
-                if function in node.body:
-                    found["self"] = (module.name, name)
-        for node in ast.walk(function):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                annotations[node.target.id] = node.annotation
-                note(node.target.id, self.named(module, node.annotation))
-        for node in ast.walk(function):
-            if isinstance(node, ast.Assign):
-                for target in node.targets:
-                    if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
-                        pairs = zip(target.elts, node.value.elts, strict=False)
-                    elif isinstance(target, ast.Tuple):
-                        pairs = [(one, None) for one in target.elts]
-                    else:
-                        pairs = [(target, node.value)]
-                    for one, value in pairs:
-                        if isinstance(one, ast.Name):
-                            none = isinstance(value, ast.Constant) and value.value is None
-                            if not none:
-                                note(one.id, value and self.type_of(module, value, found))
-            elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
-                sequence = self._annotation(module, node.iter, annotations, found)
-                note(node.target.id, self.element(module, sequence))
-            elif isinstance(node, (ast.For, ast.comprehension, ast.withitem, ast.NamedExpr)):
-                target = getattr(node, "target", None) or getattr(node, "optional_vars", None)
-                if target is not None:
-                    for each in ast.walk(target):
-                        if isinstance(each, ast.Name):
-                            note(each.id, None)
-        return found
-
-    def _annotation(self, module, node, annotations, types):
+    def annotation(self, module, node, annotations, types):
         """Return the annotation of a variable or attribute, None if there is none."""
         if isinstance(node, ast.Name):
             return annotations.get(node.id)
@@ -505,6 +458,72 @@ class Declarations:
                         named = self.named(its_module, method.returns) if method.returns else None
                         return self._usable(module, named)
         return None
+
+
+class Variables:
+    """The variables of one function whose extension type is the same wherever they are set."""
+
+    def __init__(self, declared, module, function):
+        self._declared = declared
+        self._module = module
+        self._annotations = {}
+        self._doubtful = set()
+        self.types = {}
+        self._note_arguments(function)
+        nodes = list(ast.walk(function))
+        for node in nodes:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                self._note_annotated(node.target.id, node.annotation)
+        for node in nodes:
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    self._note_assigned(target, node.value)
+            elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+                sequence = declared.annotation(module, node.iter, self._annotations, self.types)
+                self._note(node.target.id, declared.element(module, sequence))
+            elif isinstance(node, (ast.For, ast.comprehension, ast.NamedExpr)):
+                self._doubt(node.target)
+            elif isinstance(node, ast.withitem) and node.optional_vars is not None:
+                self._doubt(node.optional_vars)
+
+    def _note_arguments(self, function):
+        for each, _ in all_arguments(function.args):
+            self._annotations[each.arg] = each.annotation
+            if each.annotation is not None:
+                self._note_annotated(each.arg, each.annotation)
+        if function.args.args and function.args.args[0].arg == "self":
+            for name, node in self._module.classes.items():
+                if function in node.body:
+                    self.types["self"] = (self._module.name, name)
+
+    def _note_annotated(self, name, annotation):
+        self._annotations[name] = annotation
+        self._note(name, self._declared.named(self._module, annotation))
+
+    def _note_assigned(self, target, value):
+        if isinstance(target, ast.Tuple):
+            values = value.elts if isinstance(value, ast.Tuple) else [None] * len(target.elts)
+            for one, its in zip(target.elts, values, strict=False):
+                self._note_assigned(one, its)
+        elif isinstance(target, ast.Name):
+            if isinstance(value, ast.Constant) and value.value is None:
+                return  # as good as any object of the type
+            known = value and self._declared.type_of(self._module, value, self.types)
+            self._note(target.id, known)
+
+    def _note(self, name, kind):
+        if name in self._doubtful:
+            return
+        if kind is None or self.types.get(name, kind) != kind:
+            self._doubtful.add(name)
+            self.types.pop(name, None)
+        else:
+            self.types[name] = kind
+
+    def _doubt(self, target):
+        for each in ast.walk(target):
+            if isinstance(each, ast.Name):
+                self._note(each.id, None)
 
 
 def _attributes_of(node):

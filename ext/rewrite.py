@@ -1,4 +1,4 @@
-"""What the compiler is told by other words: the sources of compiled modules, rewritten line by line.
+"""What the compiler is told in other words: sources of compiled modules, rewritten line by line.
 
 C sees through neither a name that another module defines, nor a property, nor a bound method, nor
 the call of a class. ``extended`` appends to a source what can be called directly: a function for
@@ -167,9 +167,8 @@ def extended(text, classes):
         for method in node.body:
             if is_property(method) and fits(method, decorated=True):
                 added.append(_getter_source(node, method))
-            elif isinstance(method, ast.FunctionDef) and method.name == "__init__":
-                if fits(method) and may_follow(method.args):
-                    added.append(_maker_source(node, method))
+            elif isinstance(method, FUNCTIONS) and method.name == "__init__" and fits(method):
+                added.append(_maker_source(node, method))
     return text + "\n" + "\n\n".join(added) + "\n" if added else text
 
 
@@ -443,9 +442,7 @@ def _bound_names(function):
     for node in ast.walk(function):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             found.add(node.id)
-        elif isinstance(node, FUNCTIONS) and node is not function:
-            found.add(node.name)
-        elif isinstance(node, ast.ExceptHandler) and node.name:
+        elif isinstance(node, (*FUNCTIONS, ast.ExceptHandler)) and node is not function:
             found.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}

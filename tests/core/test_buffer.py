@@ -143,5 +143,6 @@ def test_small_pieces_cost_little_more_than_their_octets(size):
 def test_a_small_piece_does_not_pin_a_large_buffer():
     frame = bytes(65_536)
     copied = unpinned(memoryview(frame)[:1_000])
-    assert isinstance(copied, bytes) and len(copied) == 1_000
+    assert isinstance(copied, bytes)
+    assert len(copied) == 1_000
     assert unpinned(memoryview(frame)[:20_000]).obj is frame
