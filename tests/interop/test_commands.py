@@ -37,11 +37,13 @@ def test_fetch_by_name(lan, start, judge, scheme):
 
 
 def test_dig_and_ping(lan, start, judge):
-    process = start("-m", "netstack", "dig", f"many.{lan.site.domain}", *lan.options)
-    answer, errors = process.communicate(timeout=30)
-    assert process.returncode == 0, errors
+    process = start(
+        "-m", "netstack", "dig", "-v", f"many.{lan.site.domain}", "--mac", MAC, *lan.options
+    )
+    answer, story = process.communicate(timeout=30)
+    assert process.returncode == 0, story
     assert answer.count("198.51.") >= 300
-    judge(lan.pcap, expected=LAST)
+    judge(lan.pcap, mac=MAC, probes=story.count("tail loss probe"), expected=LAST)
     process = start("-m", "netstack", "ping", "-c", "3", "-i", "0.01", lan.kernel, *lan.options)
     answer, errors = process.communicate(timeout=30)
     assert process.returncode == 0, errors
