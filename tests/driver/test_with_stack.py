@@ -213,11 +213,14 @@ def test_raising_alarms_in_the_thread_that_leads_spare_the_others(ends, soak):
     dice = random.Random(4)
     rang = 0
     try:
-        # How many exchanges an alarm leaves time for depends on the machine: go on until enough.
+        # How many exchanges an alarm leaves time for depends on the machine: go on until enough,
+        # though those under way should be aborted too, and leave them ever more time.
         least = 1000 if soak else 100
-        while rang < least or (len(whole) <= len(aborted) and rang < 10 * least):
+        enough = len(tasks)
+        while rang < least or (len(whole) <= len(aborted) + enough and rang < 10 * least):
+            pause = 0.003 * min(max(rang / least, 1), 5)
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.0002 + dice.random() * 0.003)
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + dice.random() * pause)
                 driver.wait(nothing, lambda now: PENDING, 0.02)
             except Alarm:
                 rang += 1
