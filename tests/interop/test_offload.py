@@ -182,11 +182,13 @@ def test_kernel_that_forwards_cuts_ours_and_merges_none_of_its_own(lan, beyond, 
             assert _digest(ours) == hashlib.sha256(back).hexdigest()
         server.join(60)
         sent, received = _supers(host)
+        probes = host.stack.counters().get("tcp.tail_loss_probes", 0)
     assert result == [hashlib.sha256(data).hexdigest()]
     assert (sent > 20) == _sends_whole()
     assert received > 20
     port = listener.getsockname()[1]
-    judge(far_side, expected=(*lan.busy, *_ONE_WAY), opaque={f"tcp.port=={port}"})
+    expected = (*lan.busy, *_ONE_WAY)
+    judge(far_side, probes=probes, expected=expected, opaque={f"tcp.port=={port}"})
     packets = [p for p in read(far_side) if p.tcp is not None]
     ours = [p for p in packets if str(p.ipv4.source) == lan.ours]
     assert max(p.length for p in ours) == 1514
