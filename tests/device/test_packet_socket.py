@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -40,16 +41,26 @@ def pair(inside, ip, name, elsewhere):
                 ip("addr", "add", "10.0.0.2/24", "dev", far)
                 ip("link", "set", far, "up")
                 ip("neigh", "add", "10.0.0.1", "lladdr", ONE, "dev", far)
-            ip("link", "set", name, "up")
-            for _ in range(200):  # what is sent before would be lost
-                if "state UP" in ip("-o", "link", "show", name):
-                    break
-                threading.Event().wait(0.01)
+            _bring_up(ip, elsewhere, name)
             body(name)
 
         inside(there)
 
     return run
+
+
+def _bring_up(ip, elsewhere, name):
+    """Bring our end up, and wait until both kernels know: what is sent before is lost."""
+    ip("link", "set", name, "up")
+    end = time.monotonic() + 30
+    while True:
+        ours = ip("-o", "link", "show", name)
+        with elsewhere():
+            other = ip("-o", "link", "show", f"{name}f")
+        if "state UP" in ours and "state UP" in other:
+            return
+        assert time.monotonic() < end, ours + other
+        time.sleep(0.01)
 
 
 def _frames(device, count=1, seconds=5.0):
@@ -156,7 +167,7 @@ def test_interface_that_goes_down_and_comes_up_is_used_on(pair, ip, elsewhere, f
             device.on_drop = lambda reason, segments: told.append((reason, segments))
             assert device.transmit(frames.going_down(bytes(3000), gso_size=1000))
             assert told == [("link.refused", 3)]
-            ip("link", "set", name, "up")
+            _bring_up(ip, elsewhere, name)
             _udp(elsewhere)
             assert len(_frames(device)) == 1
 
