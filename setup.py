@@ -22,9 +22,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "ext
 COMPILED = """
 core.buffer core.context core.seqnum core.timers
 wire.tcp
-device.base
-link.ethernet link.interface link.output
-internet.ipv4 internet.packet internet.path
+device.acks device.base device.bursts device.offload device.pool device.vnet
+link.ethernet link.interface link.neighbour link.output link.raw_ip
+internet.addresses internet.identification internet.internet internet.ipv4 internet.packet
+internet.path internet.pathfinder
 transport.events
 transport.tcp.arrival transport.tcp.autotuning transport.tcp.bare transport.tcp.connection
 transport.tcp.congestion.base transport.tcp.congestion.cubic transport.tcp.delivery_rate
@@ -35,20 +36,26 @@ transport.tcp.recovery transport.tcp.rtt transport.tcp.scoreboard transport.tcp.
 transport.tcp.tail_probe transport.tcp.time_wait transport.tcp.timeouts
 transport.tcp.transmission transport.tcp.urgent transport.tcp.user_timeout
 stack
+driver.section driver.turns driver.waiter
+socket.base socket.stream
 """
 
 # One of each a stack, so that they have no __slots__; extension types all the same.
 SINGLE = (
+    "netstack.driver.section.Sections",
+    "netstack.driver.turns.Turns",
     "netstack.internet.ipv4.Ipv4",
     "netstack.link.ethernet.EthernetInterface",
     "netstack.link.interface.Interface",
+    "netstack.link.neighbour.NeighbourCache",
+    "netstack.link.raw_ip.RawIpInterface",
     "netstack.link.output.OutputQueue",
     "netstack.stack.Stack",
     "netstack.transport.tcp.protocol.Tcp",
 )
 
 # Tests, and devices of others, bring their own.
-SEAMS = ("netstack.link.interface.Interface",)
+SEAMS = ("netstack.link.interface.Interface", "netstack.stack.Stack")
 
 # In the first, modules name each other's types in circles: then the second is always loaded first.
 CIRCLE, FIRST = "netstack.transport.tcp.", "netstack.transport.tcp.protocol"

@@ -8,7 +8,8 @@ it up and getting it back costs more than a call that never waits.
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EINTR, EIO, errno
 from libc.stdlib cimport free, malloc
@@ -24,6 +25,7 @@ cdef extern from "<sys/uio.h>" nogil:
 cdef enum:
     MAX_VNET = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
     MAX_PIECES = 1024  # IOV_MAX
+    FEW = 20  # pieces of a frame that need no memory of their own
 
 
 def read_burst(int fd, pool, Py_ssize_t limit):
@@ -75,7 +77,7 @@ def write_burst(int fd, octets, ends, Py_ssize_t first, Py_ssize_t last, Py_ssiz
             end = edges[number]
             if not 0 <= start <= end <= view.len:
                 raise ValueError(f"a frame from {start} to {end} of {view.len} octets")
-            written = write_frame(fd, header, vnet, <char *>view.buf + start, end - start)
+            written = write_one(fd, header, vnet, <char *>view.buf + start, end - start)
             if written != end - start + vnet:
                 code = errno if written < 0 else EIO  # part of a frame is no frame
                 break
@@ -96,6 +98,61 @@ def read_into(int fd, buffer):
         return length if length >= 0 else -errno
     finally:
         PyBuffer_Release(&view)
+
+
+def read_frame(int fd, bytearray buffer not None, Py_ssize_t front, Py_ssize_t small):
+    """Read one frame into ``buffer``; return a small one's octets, see ``read_frame_py``."""
+    cdef Py_ssize_t length = read(fd, PyByteArray_AS_STRING(buffer), PyByteArray_GET_SIZE(buffer))
+    if length < 0:
+        return -errno
+    if front <= length < small:
+        return PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer) + front, length - front)
+    return length
+
+
+def write_frame(int fd, bytes front not None, header, Py_ssize_t start, payload):
+    """Write ``front``, ``header[start:]`` and ``payload`` as one frame; see ``write_frame_py``.
+
+    Raises: ValueError for too many pieces, or a ``start`` beyond the header's end.
+    """
+    cdef Py_buffer views[FEW]
+    cdef iovec vectors[FEW + 1]
+    cdef Py_ssize_t got = 0, total, size = len(header)
+    cdef int skipped
+    cdef ssize_t written
+    cdef tuple pieces
+    if not 0 <= start <= size:
+        raise ValueError(f"a frame from {start} of {size} octets")
+    pieces = tuple(payload)
+    if len(pieces) >= FEW:
+        return write_pieces(fd, (front, memoryview(header)[start:], *pieces))
+    try:
+        PyObject_GetBuffer(header, &views[0], PyBUF_SIMPLE)
+        got = 1
+        vectors[0].iov_base = PyBytes_AS_STRING(front)
+        vectors[0].iov_len = PyBytes_GET_SIZE(front)
+        vectors[1].iov_base = <char *>views[0].buf + start
+        vectors[1].iov_len = views[0].len - start
+        total = vectors[0].iov_len + vectors[1].iov_len
+        for piece in pieces:
+            PyObject_GetBuffer(piece, &views[got], PyBUF_SIMPLE)
+            vectors[got + 1].iov_base = views[got].buf
+            vectors[got + 1].iov_len = views[got].len
+            total += views[got].len
+            got += 1
+        skipped = vectors[0].iov_len == 0
+        while True:
+            written = writev(fd, vectors + skipped, <int>got + 1 - skipped)
+            if written == total:
+                return 0
+            if written >= 0:
+                return EIO
+            if errno != EINTR:
+                return errno
+    finally:
+        while got > 0:
+            got -= 1
+            PyBuffer_Release(&views[got])
 
 
 def write_pieces(int fd, pieces):
@@ -137,7 +194,7 @@ def write_pieces(int fd, pieces):
         free(vectors)
 
 
-cdef inline ssize_t write_frame(
+cdef inline ssize_t write_one(
     int fd, char *header, Py_ssize_t header_length, char *frame, Py_ssize_t length
 ) noexcept:
     cdef iovec parts[2]

@@ -74,6 +74,35 @@ cdef inline (
     return p[0], p[1], _u16(p + 2), _u16(p + 4), _u16(p + 6), p[8], p[9]
 
 
+cdef inline long long ethertype_for(object octets, Py_ssize_t at, bytes mac) except? -1:
+    cdef octets_p p = _begin(octets, at, 14)
+    if PyBytes_GET_SIZE(mac) != 6 or memcmp(p, PyBytes_AS_STRING(mac), 6) != 0 or p[6] & 1:
+        return -1
+    return _u16(p + 12)
+
+
+cdef inline (long long, long long, long long, long long, long long) vnet_fields(
+    object octets
+) except *:
+    cdef octets_p p = _begin(octets, 0, 10)
+    cdef unsigned short numbers[3]
+    memcpy(numbers, p + 4, 6)
+    return p[0], p[1], numbers[0], numbers[1], numbers[2]
+
+
+cdef inline int put_vnet(
+    object buffer, Py_ssize_t at, long long flags, long long kind, long long length,
+    long long gso_size, long long start, long long offset,
+) except -1:
+    cdef unsigned char *p = _begin_writing(buffer, at, 10)
+    cdef unsigned short numbers[4]
+    numbers[0], numbers[1] = <unsigned short>length, <unsigned short>gso_size
+    numbers[2], numbers[3] = <unsigned short>start, <unsigned short>offset
+    p[0], p[1] = <unsigned char>flags, <unsigned char>kind
+    memcpy(p + 2, numbers, 8)
+    return 0
+
+
 cdef inline long long u16(object octets, Py_ssize_t at) except -1:
     return _u16(_begin(octets, at, 2))
 
@@ -103,6 +132,15 @@ cdef inline long long header_sum(object octets, Py_ssize_t at, Py_ssize_t length
 cdef inline int put(object buffer, Py_ssize_t at, bytes octets) except -1:
     cdef Py_ssize_t length = PyBytes_GET_SIZE(octets)
     memcpy(_begin_writing(buffer, at, length), PyBytes_AS_STRING(octets), length)
+    return 0
+
+
+cdef inline int put_ethernet(
+    object buffer, Py_ssize_t at, bytes destination, bytes rest
+) except -1:
+    cdef unsigned char *p = _begin_writing(buffer, at, 14)
+    memcpy(p, _begin(destination, 0, 6), 6)
+    memcpy(p + 6, _begin(rest, 0, 8), 8)
     return 0
 
 
@@ -147,7 +185,7 @@ cdef inline long long folded(long long total) noexcept:
 cdef inline int put_ipv4(
     object buffer, Py_ssize_t at, long long traffic_class, long long total_length,
     long long identification, long long flags, long long ttl, long long protocol,
-    long long checksum, bytes source, bytes destination,
+    long long checksum, bytes addresses,
 ) except -1:
     cdef unsigned char *p = _begin_writing(buffer, at, 20)
     p[0] = 0x45
@@ -158,6 +196,5 @@ cdef inline int put_ipv4(
     p[8] = <unsigned char>ttl
     p[9] = <unsigned char>protocol
     _put_u16(p + 10, checksum)
-    memcpy(p + 12, _begin(source, 0, 4), 4)
-    memcpy(p + 16, _begin(destination, 0, 4), 4)
+    memcpy(p + 12, _begin(addresses, 0, 8), 8)
     return 0

@@ -300,6 +300,17 @@ class Rewriter(ast.NodeVisitor):
         for each in node.body:
             if isinstance(each, FUNCTIONS):
                 self.visit(each)
+            elif isinstance(each, ast.AnnAssign) and node.name in self._module.classes:
+                self._drop_annotation(each)
+
+    def _drop_annotation(self, node):
+        """Of a class variable: C would take it for a field."""
+        value = node.value
+        if value is None:
+            self._edits.replace_lines(node.lineno, node.end_lineno, " " * node.col_offset + "pass")
+        elif node.target.lineno == value.lineno:
+            line, end = node.target.lineno, node.target.end_col_offset
+            self._edits.replace(line, end, value.col_offset, " = ")
 
     def visit_Lambda(self, node):
         self._local.append({each.arg for each in node.args.args})

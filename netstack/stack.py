@@ -95,6 +95,8 @@ class Stack:
         """Whether an internal error aborts only the connection concerned. A driver that repairs
         the stack itself sets it to False and sees the exception."""
         self.last_error: BaseException | None = None
+        # A router forwards what it got, in the pieces it got.
+        self._coalesce = not self.context.config.ipv4.forwarding
         self._interfaces: dict[Device, Interface] = {}
         self.attachments = 0
         """How often a device came or went: whoever watches them sees whether to look again."""
@@ -187,17 +189,25 @@ class Stack:
         """Take one burst of frames that ``device`` returned. Never transmits, never raises."""
         self.enter(now)
         interface = self._interfaces.get(device)
-        burst = [frame if isinstance(frame, Frame) else bytes(frame) for frame in frames]
+        burst = [frame if isinstance(frame, (Frame, bytes)) else bytes(frame) for frame in frames]
         if interface is None:
             self.context.drop("stack.unknown_device", len(burst))
             return
-        done = self._guarded(self._receive_burst, interface, burst)
-        while not done:  # each failure took at least one frame with it
-            done = self._guarded(interface.receive_rest)
+        try:
+            interface.receive_burst(burst, self._coalesce)
+        except Exception as error:
+            self._contain(error)
+            self._receive_rest(interface)
 
-    def _receive_burst(self, interface: Interface, burst: list[Frame | bytes]) -> None:
-        # A router forwards what it got, in the pieces it got.
-        interface.receive_burst(burst, coalesce=not self.context.config.ipv4.forwarding)
+    def _receive_rest(self, interface: Interface) -> None:
+        """Take what an exception left of a burst: each took at least one frame with it."""
+        done = False
+        while not done:
+            try:
+                interface.receive_rest()
+                done = True
+            except Exception as error:
+                self._contain(error)
 
     def poll(self, now: float) -> None:
         """End the burst: what descriptor-less devices hold, due timers, then all output."""
@@ -209,8 +219,14 @@ class Stack:
                 self.receive(device, device.receive_burst(), now)
         due = context.timers.next_deadline()
         if due is not None and due <= context.now:
-            self._guarded(context.timers.run_due, context.now)
-        self._guarded(self._transmit)
+            try:
+                context.timers.run_due(context.now)
+            except Exception as error:
+                self._contain(error)
+        try:
+            self._transmit()
+        except Exception as error:
+            self._contain(error)
         if context.trace is not None:
             context.deliver_trace()
 
@@ -220,7 +236,8 @@ class Stack:
         if tcp.no_room:
             tcp.room_again()
         for _ in range(_ROUNDS):
-            tcp.transmit_due(now)
+            if tcp.dirty:
+                tcp.transmit_due(now)
             drained = True
             for output in self._outputs:
                 if output.frames:
@@ -230,20 +247,11 @@ class Stack:
             if not tcp.dirty or not drained:
                 return
 
-    def _guarded(self, function: Callable[..., object], *args: object) -> bool:
-        """Run a part of the step; an internal error costs the connection concerned only.
-
-        Returns whether it went without one.
-        """
+    def _contain(self, error: Exception) -> None:
+        """Have an internal error in a part of the step cost the connection concerned only."""
         if not self.contain_errors:
-            function(*args)
-            return True
-        try:
-            function(*args)
-        except Exception as error:
-            self.abort_current(self.context.now, error)
-            return False
-        return True
+            raise error
+        self.abort_current(self.context.now, error)
 
     def abort_current(self, now: float, error: BaseException | None = None) -> None:
         """Drop the connection that was being processed when a step was cut; counted.
@@ -265,7 +273,10 @@ class Stack:
         """Take what a cut step left of the last burst."""
         self.enter(now)
         for interface in self.interfaces:
-            self._guarded(interface.receive_rest)
+            try:
+                interface.receive_rest()
+            except Exception as error:
+                self._contain(error)
 
     def next_deadline(self) -> float | None:
         """Return when ``poll`` is next needed, in seconds; <= now: at once; None: not at all."""
@@ -370,7 +381,7 @@ class Stack:
 
     def counters(self) -> Mapping[str, int]:
         """Return all counters; wire frames and segments, also under offload."""
-        return dict(self.context.counters)
+        return self.context.counters.snapshot()
 
     def connections(self) -> list[ConnectionInfo]:
         """Return the TCP connections, as ``ss -ti`` shows them."""

@@ -11,14 +11,12 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from netstack.device.base import Checksum, Frame
-from netstack.device.io import read_into, write_pieces
+from netstack.device.io import read_frame, write_frame
 from netstack.device.pool import COPY_BELOW
-from netstack.device.vnet import LENGTH, NOTHING, apply, fields, pack_into
+from netstack.device.vnet import LENGTH, NOTHING, apply, pack, pack_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from typing_extensions import Buffer
 
     from netstack.device.pool import BufferPool
 
@@ -44,27 +42,27 @@ def read_vnet(
     octets = 0
     buffer = pool.take()
     for _ in range(limit):
-        length = read_into(descriptor, buffer)
-        if length < 0:
-            if -length not in _LATER and not frames:
+        got = read_frame(descriptor, buffer, LENGTH, COPY_BELOW)
+        if isinstance(got, bytes):
+            frame = Frame(got)
+        elif got >= COPY_BELOW:
+            frame = Frame(memoryview(buffer)[LENGTH:got])
+        elif got >= 0:
+            drop("link.bad_offload", 1)
+            continue
+        else:
+            if -got not in _LATER and not frames:
                 pool.keep(buffer)
-                raise OSError(-length, os.strerror(-length))
+                raise OSError(-got, os.strerror(-got))
             break
-        view = memoryview(buffer)
-        large = length >= COPY_BELOW
-        frame = Frame(view[LENGTH:length] if large else bytes(view[LENGTH:length]))
-        reason = None
-        if length < LENGTH:
-            reason = "link.bad_offload"
-        elif buffer[0] or buffer[1]:  # flags, type
-            reason = apply(view, frame)
+        reason = apply(buffer, frame) if buffer[0] or buffer[1] else None  # flags, type
         if reason is None:
             frames.append(frame)
         else:
             drop(reason, 1)
-        if large:
+        if not isinstance(got, bytes):
             pool.lend(buffer)
-            octets += length
+            octets += got
             if octets >= MAX_OCTETS:
                 return frames
             buffer = pool.take()
@@ -74,10 +72,7 @@ def read_vnet(
 
 def write_plain(descriptor: int, frame: Frame) -> bool:
     """Write a frame; False while the kernel takes none. Raises: OSError."""
-    octets: Buffer = frame.header
-    if frame.start:
-        octets = memoryview(octets)[frame.start :]
-    return _write(descriptor, (octets,), frame)
+    return _write(descriptor, b"", frame, frame.start)
 
 
 def write_vnet(descriptor: int, frame: Frame) -> bool:
@@ -85,28 +80,21 @@ def write_vnet(descriptor: int, frame: Frame) -> bool:
 
     Payload goes by reference. Raises: OSError.
     """
-    start = frame.start
+    start, header = frame.start, frame.header
     if frame.checksum is not _PARTIAL and not frame.gso_size:
-        octets: Buffer = memoryview(frame.header)[start:] if start else frame.header
-        return _write(descriptor, (NOTHING, octets), frame)
-    numbers = fields(frame)
-    header = frame.header
+        return _write(descriptor, NOTHING, frame, start)
     if start >= LENGTH and isinstance(header, bytearray):
         start -= LENGTH  # headroom is there to be used
-        pack_into(header, start, *numbers)
-        return _write(descriptor, (memoryview(header)[start:],), frame)
-    vnet = bytearray(LENGTH)
-    pack_into(vnet, 0, *numbers)
-    return _write(descriptor, (vnet, memoryview(header)[start:]), frame)
+        pack_into(header, start, frame)
+        return _write(descriptor, b"", frame, start)
+    return _write(descriptor, pack(frame), frame, start)
 
 
-def _write(descriptor: int, pieces: tuple[Buffer, ...], frame: Frame) -> bool:
+def _write(descriptor: int, front: bytes, frame: Frame, start: int) -> bool:
     payload = frame.payload
-    if payload:
-        if len(payload) > _MAX_PIECES:
-            payload = (b"".join(payload),)
-        pieces = (*pieces, *payload)
-    code = write_pieces(descriptor, pieces)
+    if len(payload) > _MAX_PIECES:
+        payload = (b"".join(payload),)
+    code = write_frame(descriptor, front, frame.header, start, payload)
     if code and code not in BUSY:
         raise OSError(code, os.strerror(code))
     return not code

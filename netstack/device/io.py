@@ -112,13 +112,47 @@ def write_pieces_py(fd: int, pieces: Sequence[Buffer]) -> int:
     return 0 if written == sum(memoryview(piece).nbytes for piece in pieces) else errno.EIO
 
 
+def read_frame_py(fd: int, buffer: bytearray, front: int, small: int) -> bytes | int:
+    """Read one frame into ``buffer``, with ``front`` octets of a header of the kernel's before it.
+
+    Of less than ``small`` octets in all a copy is returned, without the header, which stays in
+    ``buffer``; of others, and of one shorter than its header, the length, or an error number,
+    negative.
+
+    Raises: BufferError or TypeError for a buffer that can't be written to.
+    """
+    length = read_into_py(fd, buffer)
+    if front <= length < small:
+        return bytes(memoryview(buffer)[front:length])
+    return length
+
+
+def write_frame_py(
+    fd: int, front: bytes, header: Buffer, start: int, payload: Sequence[Buffer]
+) -> int:
+    """Write one frame: ``front``, ``header[start:]`` and ``payload``, 1,022 pieces at most.
+
+    Return 0 or an error number; EIO stands for a frame that was taken in part.
+
+    Raises: ValueError for too many pieces, or a ``start`` beyond the header's end.
+    """
+    view = memoryview(header)
+    if not 0 <= start <= len(view):
+        raise ValueError(f"a frame from {start} of {len(view)} octets")
+    return write_pieces_py(fd, (front, view[start:], *payload))
+
+
 if _ext.COMPILED:
     from netstack._ext.io import read_burst as read_burst
+    from netstack._ext.io import read_frame as read_frame
     from netstack._ext.io import read_into as read_into
     from netstack._ext.io import write_burst as write_burst
+    from netstack._ext.io import write_frame as write_frame
     from netstack._ext.io import write_pieces as write_pieces
 else:
     read_burst = read_burst_py
+    read_frame = read_frame_py
     read_into = read_into_py
     write_burst = write_burst_py
+    write_frame = write_frame_py
     write_pieces = write_pieces_py

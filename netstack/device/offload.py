@@ -16,6 +16,7 @@ from netstack.core.errors import LocalProtocolError
 from netstack.device.base import Checksum, Frame, GsoType, Medium, only_octets
 from netstack.device.cut import cut
 from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge
+from netstack.wire.layout import header_sum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,7 @@ _TCP_CHECKSUM = 16  # offset of the field in the TCP header
 _UDP_CHECKSUM = 6
 _PARTIAL, _VALID, _UNKNOWN = Checksum.PARTIAL, Checksum.VALID, Checksum.UNKNOWN
 _TCPV4 = GsoType.TCPV4
+_SHORT = 128  # octets: less than a view of them would cost
 _LINK = {Medium.ETHERNET: _ETHERNET, Medium.IP: 0}
 
 # ---- checksums -----------------------------------------------------------------------------
@@ -43,9 +45,14 @@ def complete_checksum(frame: Frame) -> None:
     if not isinstance(frame.header, bytearray):
         frame.header = bytearray(frame.header)
     start = frame.checksum_start
-    head = memoryview(frame.header)[start:]
+    length = len(frame.header) - start
     payload = frame.payload
-    total = sum_pieces((head, *payload)) if payload else internet_sum(head)
+    if length < _SHORT and not length & 1:
+        total = header_sum(frame.header, start, length)
+        if payload:
+            total = sum_pieces(payload, total)
+    else:
+        total = sum_pieces((memoryview(frame.header)[start:], *payload))
     _put_checksum(frame.header, start + frame.checksum_offset, total, frame.checksum_offset)
     frame.checksum = _VALID
 

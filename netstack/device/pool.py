@@ -21,8 +21,22 @@ COPY_BELOW: Final = SIZE // 4
 MAX_LENT: Final = 128
 """Buffers that are followed; those lent beyond are left to the collector."""
 
-_REFERENCES: Final = 3  # to a buffer that nobody else has: the queue's, a local one, the call's
 _count = getattr(sys, "getrefcount", None)
+
+
+def _references() -> int:
+    """Return how many references ``take`` counts to a buffer that nobody else has.
+
+    The queue's and that of a variable; the call's own only where the interpreter runs this.
+    """
+    if _count is None:
+        return 0
+    lent = deque((bytearray(),))
+    buffer = lent[0]
+    return int(_count(buffer))
+
+
+_REFERENCES = _references()
 
 
 class BufferPool:

@@ -13,12 +13,12 @@ it: its checksum counts as verified, and is completed before the frame leaves or
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import Final
 
 from netstack.core.checksum import fold, pseudo_header_sum
 from netstack.device.base import Checksum, Frame, GsoType
 from netstack.device.offload import complete_checksum, link_length
+from netstack.wire.layout import put_vnet, u16, vnet_fields
 
 LENGTH: Final = 10
 """Octets of the header."""
@@ -33,7 +33,8 @@ TCPV4: Final = 1
 TCPV6: Final = 4
 ECN: Final = 0x80  # beside a type: CWR is set, and stays on the first cut only
 
-_HEADER: Final = Struct("=BBHHHH")
+_VLAN: Final = 0x8100  # EtherTypes
+_IPV4: Final = 0x0800
 _PARTIAL, _VALID = Checksum.PARTIAL, Checksum.VALID
 _TCP_CHECKSUM: Final = 16  # offsets of the fields in their headers
 _UDP_CHECKSUM: Final = 6
@@ -41,8 +42,6 @@ _CHECKSUM_OFFSETS: Final = {6: _TCP_CHECKSUM, 17: _UDP_CHECKSUM}  # by IP protoc
 _CWR: Final = 0x80
 _MIN_IPV4: Final = 20
 _MIN_TCP: Final = 20
-
-pack_into = _HEADER.pack_into
 
 
 def fields(frame: Frame) -> tuple[int, int, int, int, int, int]:
@@ -68,8 +67,15 @@ def fields(frame: Frame) -> tuple[int, int, int, int, int, int]:
 
 def pack(frame: Frame) -> bytes:
     """Return the header for a frame going down."""
-    numbers = fields(frame)
-    return _HEADER.pack(*numbers) if numbers[0] else NOTHING
+    header = bytearray(LENGTH)
+    pack_into(header, 0, frame)
+    return bytes(header)
+
+
+def pack_into(buffer: bytearray, at: int, frame: Frame) -> None:
+    """Write the header for a frame going down; its own header may change, if not in length."""
+    flags, kind, length, gso_size, start, offset = fields(frame)
+    put_vnet(buffer, at, flags, kind, length, gso_size, start, offset)
 
 
 def apply(vnet: bytes | bytearray | memoryview, frame: Frame) -> str | None:
@@ -77,7 +83,7 @@ def apply(vnet: bytes | bytearray | memoryview, frame: Frame) -> str | None:
 
     Returns why the frame must be dropped, or None.
     """
-    flags, kind, _, gso_size, start, offset = _HEADER.unpack_from(vnet)
+    flags, kind, gso_size, start, offset = vnet_fields(vnet)
     if flags & NEEDS_CHECKSUM:
         # Offsets count from the frame's first octet, which need not be the buffer's.
         at = frame.start + start
@@ -101,11 +107,13 @@ def apply(vnet: bytes | bytearray | memoryview, frame: Frame) -> str | None:
 def _ip_start(frame: Frame) -> int:
     """Return where an IPv4 header lies, fixed part included, or 0."""
     header, start = frame.header, frame.start
-    link = 18 if bytes(header[start + 12 : start + 14]) == b"\x81\x00" else 14
-    at = start + link
-    kind = bytes(header[at - 2 : at])
-    fits = len(header) >= at + _MIN_IPV4
-    return at if kind == b"\x08\x00" and fits and header[at] >> 4 == 4 else 0
+    size = len(header)
+    if size < start + 14 + _MIN_IPV4:
+        return 0
+    at = start + (18 if u16(header, start + 12) == _VLAN else 14)
+    if size < at + _MIN_IPV4 or u16(header, at - 2) != _IPV4:
+        return 0
+    return at if header[at] >> 4 == 4 else 0
 
 
 def _is_transport(frame: Frame, at: int, offset: int) -> bool:
@@ -126,7 +134,7 @@ def _note_gso(frame: Frame, kind: int, gso_size: int) -> str | None:
     if tcp < ip + _MIN_IPV4 or len(header) < tcp + _MIN_TCP or not gso_size:
         return "link.bad_offload"
     payload = tcp + (header[tcp + 12] >> 4 << 2)
-    length = ip + int.from_bytes(header[ip + 2 : ip + 4], "big") - payload
+    length = ip + u16(header, ip + 2) - payload
     if payload < tcp + _MIN_TCP or length < 0 or length != len(header) - payload:
         return "link.bad_offload"
     if frame.checksum is _PARTIAL:

@@ -14,7 +14,6 @@ cut; one whose total length is more was cut off itself and is dropped.
 
 from __future__ import annotations
 
-from struct import pack_into
 from typing import TYPE_CHECKING
 
 from netstack.core.address import IPAddress
@@ -36,6 +35,7 @@ from netstack.wire.ipv4 import (
     OptionType,
     parse_options,
 )
+from netstack.wire.layout import header_sum, ipv4_fields, octets_at, put_ipv4
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from netstack.link.interface import Interface
 
 _unpack = HEADER.unpack_from
-_FORMAT = HEADER.format
+_CHECKSUM_VALID = Checksum.VALID
 _SOURCE_ROUTES = (OptionType.LOOSE_SOURCE_ROUTE, OptionType.STRICT_SOURCE_ROUTE)
 _FRAGMENT = FLAG_MORE_FRAGMENTS | OFFSET_MASK
 
@@ -86,6 +86,8 @@ class Ipv4:
         self.handlers: dict[int, Callable[[ReceivedPacket], None]] = {}
         self.forward: Callable[[ReceivedPacket], None] | None = None
         self.intercepted: set[int] = set()  # protocols taken whatever the destination
+        self._received = context.counter("ipv4.packets_received")
+        self._sent = context.counter("ipv4.packets_sent")
 
     # Going up
 
@@ -96,10 +98,11 @@ class Ipv4:
         if available < MIN_HEADER_LENGTH:
             self._drop("ipv4.short_header", frame)
             return
-        (first, traffic_class, total_length, _, flags, ttl, protocol, _, source,
-         destination) = _unpack(header, offset)  # fmt: skip
-        for piece in frame.payload:
-            available += len(piece)  # type: ignore[arg-type]
+        first, traffic_class, total_length, _, flags, ttl, protocol = ipv4_fields(header, offset)
+        source = octets_at(header, offset + 12, 4)
+        destination = octets_at(header, offset + 16, 4)
+        if frame.payload:
+            available = len(frame) - (offset - frame.start)
         addresses = self._addresses
         handler = self.handlers.get(protocol)
         if (
@@ -112,14 +115,9 @@ class Ipv4:
             and source not in addresses.refused
             and not frame.group
             and not SPECIAL[destination[0]]
-            and (
-                internet_sum(header[offset : offset + MIN_HEADER_LENGTH]) == 0xFFFF
-                or _verified(frame)
-            )
+            and (header_sum(header, offset, MIN_HEADER_LENGTH) == 0xFFFF or _verified(frame))
         ):
-            counters = self._context.counters
-            name = "ipv4.packets_received"
-            counters[name] = counters.get(name, 0) + frame.segments
+            self._received.value += frame.segments
             handler(
                 ReceivedPacket(
                     4,
@@ -151,7 +149,7 @@ class Ipv4:
             return
         if not self._accept_options(packet):
             return
-        self._context.count("ipv4.packets_received", frame.segments)
+        self._received.value += frame.segments
         if self._is_for_us(packet):
             self._take(packet)
         elif self.forward is not None and not packet.group:
@@ -270,6 +268,7 @@ class Ipv4:
             return False
         start = frame.start = frame.start - MIN_HEADER_LENGTH
         header = frame.header
+        assert isinstance(header, bytearray)  # going down, a frame has headroom to write to
         counter = path.identification
         identification = counter.value
         counter.value = (identification + frame.segments) & 0xFFFF
@@ -283,9 +282,9 @@ class Ipv4:
         )  # fmt: skip
         total = (total & 0xFFFF) + (total >> 16)
         total = (total & 0xFFFF) + (total >> 16)
-        pack_into(
-            _FORMAT, header, start, 0x45, traffic_class, total_length, identification, flags,
-            hop_limit, protocol, total ^ 0xFFFF, path.source.packed, path.destination.packed,
+        put_ipv4(
+            header, start, traffic_class, total_length, identification, flags, hop_limit, protocol,
+            total ^ 0xFFFF, path.addresses,
         )  # fmt: skip
         if total_length > path.mtu:
             gso_size = frame.gso_size
@@ -324,8 +323,7 @@ class Ipv4:
     ) -> bool:
         """Hand the finished packet at ``frame.start`` to the link."""
         context = self._context
-        name = "ipv4.packets_sent"
-        context.counters[name] = context.counters.get(name, 0) + frame.segments
+        self._sent.value += frame.segments
         if context.trace is not None:
             fields = _unpack(frame.header, frame.start)
             if not frame.id:
@@ -349,4 +347,4 @@ class Ipv4:
 
 def _verified(frame: Frame) -> bool:
     """Return whether this is several wire packets merged, each of which was verified."""
-    return frame.segments > 1 and frame.checksum is Checksum.VALID
+    return frame.segments > 1 and frame.checksum is _CHECKSUM_VALID

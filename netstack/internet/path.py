@@ -14,13 +14,15 @@ class Path:
     """The way to ``destination``, as known in ``generation``. Shared: don't change one.
 
     Once ``internet.generation`` differs, ask for a new one. ``mtu`` counts octets of an IP packet
-    and ``header_size`` those of its IP header. ``pseudo_header_sum`` is the folded sum of both
-    addresses; protocol and length are still to be added. ``gso_max_size`` and ``tx_checksum``
-    are the device's capabilities: 0 means that super-segments are cut above the device.
+    and ``header_size`` those of its IP header. ``addresses`` are both as they lie in that header,
+    ``pseudo_header_sum`` is their folded sum; protocol and length are still to be added.
+    ``gso_max_size`` and ``tx_checksum`` are the device's capabilities: 0 means that super-segments
+    are cut above the device.
     ``fragment``: the path's MTU is below the floor, so DF must not be set.
     """
 
     __slots__ = (
+        "addresses",
         "destination",
         "fragment",
         "generation",
@@ -51,6 +53,7 @@ class Path:
     ) -> None:
         self.source = source
         self.destination = destination
+        self.addresses = source.packed + destination.packed
         self.next_hop = next_hop
         self.interface = interface
         self.mtu = mtu
@@ -60,8 +63,8 @@ class Path:
         self.identification = identification
         self.generation = generation
         capabilities = interface.device.capabilities
-        self.gso_max_size = capabilities.gso_max_size
-        self.tx_checksum = capabilities.tx_checksum
+        self.gso_max_size: int = capabilities.gso_max_size
+        self.tx_checksum: bool = capabilities.tx_checksum
 
     def __repr__(self) -> str:
         return f"Path({self.source} -> {self.destination} via {self.next_hop}, mtu {self.mtu})"

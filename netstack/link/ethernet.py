@@ -23,6 +23,7 @@ from netstack.wire.ethernet import (
     VLAN_TYPES,
     EtherType,
 )
+from netstack.wire.layout import ethertype_for, put_ethernet
 
 if TYPE_CHECKING:
     from netstack.core.address import IPAddress
@@ -74,7 +75,7 @@ class EthernetInterface(Interface):
             mac = b"\x02" + context.rng.child(f"mac:{index}").octets(5)
         if len(mac) != 6 or mac[0] & 1 or not any(mac):
             raise ValueError(f"{mac.hex(':')} is not the address of one station")
-        self.mac = mac
+        self.mac: bytes = mac
         self._tail_v4 = mac + EtherType.IPV4.to_bytes(2, "big")  # of the link header
         self._tail_v6 = mac + EtherType.IPV6.to_bytes(2, "big")
         self.multicast_filter = {BROADCAST_MAC, ALL_HOSTS_MAC}
@@ -98,12 +99,14 @@ class EthernetInterface(Interface):
         if len(header) - start <= HEADER_LENGTH:
             self.context.drop("ethernet.malformed", frame.segments, frame.id)
             return
-        if header[start : start + 6] != self.mac and not self._takes_group(frame):
-            return
-        if header[start + 6] & 1:
-            self.context.drop("ethernet.bad_source", frame.segments, frame.id)
-            return
-        ethertype = header[start + 12] << 8 | header[start + 13]
+        ethertype = ethertype_for(header, start, self.mac)
+        if ethertype < 0:
+            if header[start : start + 6] != self.mac and not self._takes_group(frame):
+                return
+            if header[start + 6] & 1:
+                self.context.drop("ethernet.bad_source", frame.segments, frame.id)
+                return
+            ethertype = header[start + 12] << 8 | header[start + 13]
         handler = self.handlers.get(ethertype)
         if handler is None:
             self._drop_type(frame, ethertype)
@@ -161,7 +164,7 @@ class EthernetInterface(Interface):
             raise LocalProtocolError("a frame without headroom for the link header")
         # The version nibble tells the type: an IPv4 packet may go to an IPv6 next hop (RFC 8950).
         tail = self._tail_v4 if header[end] >> 4 == 4 else self._tail_v6
-        header[start:end] = mac + tail
+        put_ethernet(header, start, mac, tail)
         frame.start = start
         return self.output.add(frame, length + HEADER_LENGTH, flow)
 

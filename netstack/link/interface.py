@@ -12,7 +12,7 @@ from netstack.device.offload import coalesce as merge
 from netstack.link.output import MAX_FLUSH, OutputQueue, header_octets, wire_octets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from netstack.core.address import InterfaceAddress, IPAddress
     from netstack.core.context import Context
@@ -52,12 +52,15 @@ class Interface:
         self.device = device
         device.on_drop = context.drop
         self.name = device.name if name is None else name
-        self.mtu = largest if mtu is None else mtu
+        self.mtu: int = largest if mtu is None else mtu
         self.addresses: list[InterfaceAddress] = []
         self.up = True
         self.handlers: dict[int, Callable[[Frame, int, Interface], None]] = {}
         self.on_change: Callable[[], None] | None = None
-        self._rest: Iterator[Frame] = iter(())  # of the burst under way
+        self._rest: list[Frame] = []  # the burst under way
+        self._next = 0  # of it
+        self._frames_received = context.counter("link.frames_received")
+        self._octets_received = context.counter("link.octets_received")
         self.on_unresolved: Callable[[IPAddress, Frame, int], None] | None = None
         self.output = OutputQueue(
             context, device, self.name, self.link_octets, self.min_frame_octets
@@ -71,33 +74,35 @@ class Interface:
         ``coalesce``: merge segments of one flow.
         """
         context = self.context
-        frames = None if only_octets(received) else [as_frame(each) for each in received]
-        if frames is None:
-            count, octets, supers = len(received), sum(map(len, received)), 0
+        before = self._frames_received.value
+        frames: list[Frame] | None = None
+        supers = 0
+        if len(received) > 1 and only_octets(received):
+            self._frames_received.value += len(received)
+            self._octets_received.value += sum(map(len, received))
         else:
-            count, octets, supers = self._count_frames(frames)
-        context.count("link.frames_received", count)
-        context.count("link.octets_received", octets)
+            frames = [as_frame(each) for each in received]
+            supers = self._count_frames(frames)
         if context.trace is not None:
             received = frames = frames or [as_frame(each) for each in received]
             self._trace_received(frames)
         if not self.up:
-            context.drop("link.down", count)
+            context.drop("link.down", self._frames_received.value - before)
             return
-        capabilities = self.device.capabilities
         if coalesce and supers < len(received) - 1:  # a device that merges leaves little to do
-            frames = merge(frames or received, capabilities.medium)
+            frames = merge(frames or received, self.device.capabilities.medium)
         elif frames is None:
             frames = [as_frame(each) for each in received]
         if coalesce and len(frames) > 1:
-            frames = leave_out_superseded(frames, capabilities.medium)
+            frames = leave_out_superseded(frames, self.device.capabilities.medium)
         for frame in frames:
             frame.received_at = context.now
-        self._rest = iter(frames)
+        self._next = 0
+        self._rest = frames
         self.receive_rest()
 
-    def _count_frames(self, frames: Sequence[Frame]) -> tuple[int, int, int]:
-        """Return how many frames and octets a wire carried, and how many were super-segments."""
+    def _count_frames(self, frames: list[Frame]) -> int:
+        """Count what a wire carried; return how many were super-segments."""
         count = octets = supers = 0
         for frame in frames:
             length = len(frame) if frame.payload else len(frame.header) - frame.start
@@ -108,15 +113,20 @@ class Interface:
             else:
                 count += 1
                 octets += length
+        self._frames_received.value += count
+        self._octets_received.value += octets
         if supers:
             self.context.count("link.super_segments_received", supers)
-        return count, octets, supers
+        return supers
 
     def receive_rest(self) -> None:
         """Take what is left of the last burst, if an exception ended it."""
-        receive = self.receive_frame
-        for frame in self._rest:
-            receive(frame)
+        rest = self._rest
+        while self._next < len(rest):
+            frame = rest[self._next]
+            self._next += 1
+            self.receive_frame(frame)
+        self._rest = []  # whose buffers may be used again
 
     def receive_frame(self, frame: Frame) -> None:
         """Take one frame: check its link header and hand on the packet."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from netstack.core.context import Context
     from netstack.device.base import Device, Frame
 
+_PARTIAL = Checksum.PARTIAL
+
 MAX_FLOW_OCTETS = 128 * 1024  # of one flow; one more frame may begin below that
 MAX_OCTETS = 8 * 1024 * 1024  # of all flows
 MAX_FLUSH = 256  # frames handed over in one turn
@@ -30,14 +32,16 @@ MAX_FRAMES = 4096  # of all flows, super-segments counted once
 
 
 class _Flow:
-    """The waiting frames of one flow, with their lengths in octets."""
+    """The waiting frames of one flow: most often it is one."""
 
-    __slots__ = ("frames", "key", "octets")
+    __slots__ = ("first", "key", "octets", "rest", "then")
 
     def __init__(self) -> None:
         self.key: object = None
-        self.frames: deque[tuple[Frame, int]] = deque()
+        self.first: Frame | None = None
+        self.rest: deque[Frame] = deque()  # behind the first
         self.octets = 0
+        self.then: _Flow = self  # whose turn comes next
 
 
 def header_octets(frame: Frame) -> int:
@@ -56,9 +60,10 @@ def wire_octets(frame: Frame, length: int) -> int:
 class _Cut:
     """The wire frames of the super-segment under way, and which of them is next."""
 
-    __slots__ = ("ends", "next", "octets", "partial")
+    __slots__ = ("ends", "frame", "next", "octets", "partial")
 
     def __init__(self, frame: Frame, partial: bool, min_length: int) -> None:
+        self.frame = frame
         self.octets, self.ends = cut_frame(frame, partial=partial)
         self.partial = partial
         self.next = 0
@@ -89,21 +94,25 @@ class OutputQueue:
         self._min_length = min_length
         self._padding = bytes(min_length)
         self._flows: dict[object, _Flow] = {}  # those with frames only
-        self._ring: deque[_Flow] = deque()
+        self._last: _Flow | None = None  # of a ring: the next is the one whose turn it is
         self._spare: _Flow | None = None  # one that left: most often it is the next to come
         self._cut: _Cut | None = None  # of the first flow's super-segment
-        self._sent = [0, 0, 0]  # wire frames, octets, super-segments since the last count
+        self._frames_sent = context.counter("link.frames_sent")
+        self._octets_sent = context.counter("link.octets_sent")
+        self._supers_sent = context.counter("link.super_segments_sent")
 
     def room(self, flow: object) -> int:
         """Return how many octets ``flow`` may queue now."""
+        if not self.frames:
+            return MAX_FLOW_OCTETS
         if self.frames >= MAX_FRAMES or self.octets >= MAX_OCTETS:
             return 0
-        queue = self._flows.get(flow)
+        queue: _Flow | None = self._flows.get(flow)
         return MAX_FLOW_OCTETS if queue is None else max(0, MAX_FLOW_OCTETS - queue.octets)
 
     def add(self, frame: Frame, length: int, flow: object) -> bool:
         """Queue ``frame`` of ``length`` octets; False = full, dropped and counted."""
-        queue = self._flows.get(flow)
+        queue: _Flow | None = self._flows.get(flow)
         if (
             self.frames >= MAX_FRAMES
             or self.octets >= MAX_OCTETS
@@ -115,99 +124,117 @@ class OutputQueue:
             # RFC 894; zeros, since anything else would leak memory (CVE-2003-0001).
             frame.payload = (*frame.payload, self._padding[length:])
             length = self._min_length
+        frame.queued = length
         self.octets += length
         self.frames += 1
         if queue is None:
-            queue, self._spare = self._spare, None
-            if queue is None:
-                queue = _Flow()
-            queue.key = flow
-            queue.octets = 0
-            queue.frames.append((frame, length))
-            self._ring.append(queue)
-            self._flows[flow] = queue
-        else:
-            queue.frames.append((frame, length))
+            queue = self._join(flow)
         queue.octets += length
+        if queue.first is None:
+            queue.first = frame
+        else:
+            queue.rest.append(frame)
         return True
+
+    def _join(self, key: object) -> _Flow:
+        """Give a flow its place in the round, behind all others."""
+        flow = self._spare
+        if flow is None:
+            flow = _Flow()
+        self._spare = None
+        flow.key = key
+        flow.octets = 0
+        last = self._last
+        if last is None:
+            flow.then = flow
+        else:
+            flow.then = last.then
+            last.then = flow
+        self._last = flow
+        self._flows[key] = flow
+        return flow
 
     def clear(self) -> int:
         """Forget all that waits; return how many wire frames that was."""
-        waiting = sum(frame.segments for flow in self._ring for frame, _ in flow.frames)
+        waiting = 0
+        for flow in self._flows.values():
+            if flow.first is not None:
+                waiting += flow.first.segments
+            for frame in flow.rest:
+                waiting += frame.segments
         self._flows.clear()
-        self._ring.clear()
-        self._cut = None
+        if self._last is not None:
+            self._last.then = self._last  # no circle is left to the collector
+        self._last = self._cut = None
         self.frames = self.octets = 0
         return waiting
 
     def flush(self, limit: int = MAX_FLUSH) -> bool:
         """Hand up to ``limit`` frames to the device; False = some still wait."""
         self.busy = False
-        if not self._ring:
-            self.frames = self.octets = 0
-            return True
-        done = self._drain(limit)
-        frames, octets, supers = self._sent
-        if frames:
-            context = self._context
-            context.count("link.frames_sent", frames)
-            context.count("link.octets_sent", octets)
-            if supers:
-                context.count("link.super_segments_sent", supers)
-            self._sent = [0, 0, 0]
-        return done
-
-    def _drain(self, limit: int) -> bool:
-        ring, sent = self._ring, self._sent
-        capabilities = self._device.capabilities
-        largest = capabilities.gso_max_size + self._link_octets
-        while ring:
+        while self._last is not None:
             if limit <= 0:
                 return False
-            flow = ring[0]
-            if not flow.frames:  # a step was cut just here
-                self._leave(flow)
+            last = self._last
+            flow = last.then
+            frame = flow.first
+            if frame is None:  # a step was cut just here
+                self._leave(last, flow)
                 continue
-            frame, length = flow.frames[0]
-            if frame.gso_size and length > largest:
-                limit = self._send_cut(frame, limit, partial=capabilities.tx_checksum)
+            length = frame.queued
+            if frame.gso_size and self._must_cut(length):
+                limit = self._send_cut(frame, limit)
                 if self._cut is not None:
                     return False
             else:
-                if frame.checksum is Checksum.PARTIAL and not capabilities.tx_checksum:
+                if frame.checksum is _PARTIAL and not self._device.capabilities.tx_checksum:
                     complete_checksum(frame)
                 if not self._transmit(frame):
                     self.busy = True
                     return False
                 limit -= 1
-                if frame.gso_size:
-                    sent[0] += frame.segments
-                    sent[1] += wire_octets(frame, length)
-                    sent[2] += 1
-                else:
-                    sent[0] += 1
-                    sent[1] += length
-            flow.frames.popleft()
-            flow.octets -= length
-            if not flow.frames:
-                self._leave(flow)
-            elif len(ring) > 1:
-                ring.rotate(-1)
+                self._count(frame, length)
+            if flow.rest:
+                flow.first = flow.rest.popleft()
+                flow.octets -= length
+                self._last = flow
+            else:
+                flow.first = None
+                self._leave(last, flow)
             self.octets -= length
             self.frames -= 1
+        self.frames = self.octets = 0
         return True
 
-    def _leave(self, flow: _Flow) -> None:
-        """Take a flow without frames out of the round."""
+    def _count(self, frame: Frame, length: int) -> None:
+        if frame.gso_size:
+            self._frames_sent.value += frame.segments
+            self._octets_sent.value += wire_octets(frame, length)
+            self._supers_sent.value += 1
+        else:
+            self._frames_sent.value += 1
+            self._octets_sent.value += length
+
+    def _must_cut(self, length: int) -> bool:
+        """Return whether a super-segment is more than the device takes."""
+        return length > self._device.capabilities.gso_max_size + self._link_octets
+
+    def _leave(self, last: _Flow, flow: _Flow) -> None:
+        """Take a flow without frames, whose turn it is, out of the round."""
         if self._flows.get(flow.key) is flow:
             del self._flows[flow.key]
-        self._ring.popleft()
+        if flow is last:
+            self._last = None
+        else:
+            last.then = flow.then
+            flow.then = flow
         self._spare = flow
 
-    def _send_cut(self, frame: Frame, limit: int, *, partial: bool) -> int:
+    def _send_cut(self, frame: Frame, limit: int) -> int:
         """Transmit the wire frames of a super-segment; return what is left of ``limit``."""
         cut = self._cut
-        if cut is None:
+        if cut is None or cut.frame is not frame:  # not its own: a step was cut
+            partial = self._device.capabilities.tx_checksum
             cut = self._cut = _Cut(frame, partial, self._min_length)
         ends, first = cut.ends, cut.next
         last = min(len(ends), first + limit)
@@ -216,9 +243,9 @@ class OutputQueue:
         else:
             taken = self._device.transmit_cuts(cut.octets, ends, first, last)
         cut.next = first + taken
-        self._sent[0] += taken
+        self._frames_sent.value += taken
         if taken:
-            self._sent[1] += ends[cut.next - 1] - (ends[first - 1] if first else 0)
+            self._octets_sent.value += ends[cut.next - 1] - (ends[first - 1] if first else 0)
         self.busy = cut.next < last
         if cut.next == len(ends):
             self._cut = None

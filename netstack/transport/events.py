@@ -7,67 +7,114 @@ became possible, not how much: an endpoint posts each kind once until it has bee
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from netstack.core.errors import NetstackError
 
 
-@dataclass(frozen=True, slots=True)
 class Event:
-    """Something happened to ``source``: a Connection, Listener, Datagrams or echo endpoint."""
+    """Something happened to ``source``: a Connection, Listener, Datagrams or echo endpoint.
 
-    source: Any
+    Events are values: nothing changes one.
+    """
+
+    __slots__ = ("source",)
+    __match_args__ = ("source",)
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def _values(self) -> tuple[Any, ...]:
+        return (self.source,)
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self) or not isinstance(other, Event):
+            return NotImplemented
+        return self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        pairs = zip(self.__match_args__, self._values(), strict=True)
+        values = ", ".join([f"{name}={value!r}" for name, value in pairs])
+        return f"{type(self).__name__}({values})"
 
 
-@dataclass(frozen=True, slots=True)
 class Connected(Event):
     """The handshake of an active open is done."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Accepted(Event):
     """A listener has a new connection; ``source`` is the listener."""
 
-    connection: Any
+    __slots__ = ("connection",)
+    __match_args__ = ("source", "connection")
+
+    def __init__(self, source: Any, connection: Any) -> None:
+        self.source = source
+        self.connection = connection
+
+    def _values(self) -> tuple[Any, ...]:
+        return (self.source, self.connection)
 
 
-@dataclass(frozen=True, slots=True)
 class Readable(Event):
     """Octets or a datagram can be received, or an error is to be told."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Writable(Event):
     """There is room to send again."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class UrgentData(Event):
     """The peer announced urgent data: ``Connection.urgent_ahead`` says how far it reaches."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class PeerClosed(Event):
     """The peer sent FIN: nothing follows what can still be received."""
 
+    __slots__ = ()
 
-@dataclass(frozen=True, slots=True)
+
 class Closed(Event):
     """The connection is over; ``error`` tells why, None after a normal close."""
 
-    error: NetstackError | None = None
+    __slots__ = ("error",)
+    __match_args__ = ("source", "error")
+
+    def __init__(self, source: Any, error: NetstackError | None = None) -> None:
+        self.source = source
+        self.error = error
+
+    def _values(self) -> tuple[Any, ...]:
+        return (self.source, self.error)
 
 
-@dataclass(frozen=True, slots=True)
 class SoftError(Event):
     """Something is wrong on the way, the connection goes on trying (RFC 9293 3.9.1.8).
 
     An ICMP error that is no end, or R1 retransmissions without an answer.
     """
 
-    error: NetstackError
+    __slots__ = ("error",)
+    __match_args__ = ("source", "error")
+
+    def __init__(self, source: Any, error: NetstackError) -> None:
+        self.source = source
+        self.error = error
+
+    def _values(self) -> tuple[Any, ...]:
+        return (self.source, self.error)
 
 
 MAX_UNPULLED = 4096  # events kept for an application that has not pulled any so far

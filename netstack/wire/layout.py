@@ -19,7 +19,10 @@ _TCP_TAIL = Struct("!IIHHHH")
 _ALIGNED_TIMESTAMPS = Struct("!III")
 _TIMESTAMPS = Struct("!II")
 _IPV4 = Struct("!BBHHHBB")
-_IPV4_WHOLE = Struct("!BBHHHBBH4s4s")
+_IPV4_WHOLE = Struct("!BBHHHBBH8s")
+_ETHERNET = Struct("!6sB5xH")
+_VNET = Struct("=BBxxHHH")
+_VNET_WHOLE = Struct("=BBHHHH")
 _U16 = Struct("!H")
 
 
@@ -40,6 +43,32 @@ def ipv4_fields(header: Buffer, at: int) -> tuple[int, int, int, int, int, int, 
     TTL, protocol."""
     first, traffic_class, total, number, flags, ttl, protocol = _IPV4.unpack_from(header, at)
     return first, traffic_class, total, number, flags, ttl, protocol
+
+
+def ethertype_for(octets: Buffer, at: int, mac: bytes) -> int:
+    """Return the EtherType of an Ethernet frame to ``mac`` from one station, of another -1."""
+    destination, source, ethertype = _ETHERNET.unpack_from(octets, at)
+    return -1 if destination != mac or source & 1 else int(ethertype)
+
+
+def vnet_fields(octets: Buffer) -> tuple[int, int, int, int, int]:
+    """Return what begins a virtio-net header: flags, type, gso size, checksum start, offset."""
+    flags, kind, gso_size, start, offset = _VNET.unpack_from(octets)
+    return flags, kind, gso_size, start, offset
+
+
+def put_vnet(
+    buffer: bytearray,
+    at: int,
+    flags: int,
+    kind: int,
+    length: int,
+    gso_size: int,
+    start: int,
+    offset: int,
+) -> None:
+    """Write a virtio-net header of 10 octets, in the machine's byte order."""
+    _VNET_WHOLE.pack_into(buffer, at, flags, kind, length, gso_size, start, offset)
 
 
 def u16(octets: Buffer, at: int) -> int:
@@ -66,6 +95,11 @@ def header_sum(octets: Buffer, at: int, length: int) -> int:
 def put(buffer: bytearray, at: int, octets: bytes) -> None:
     """Write ``octets`` at ``at``."""
     buffer[at : at + len(octets)] = octets
+
+
+def put_ethernet(buffer: bytearray, at: int, destination: bytes, rest: bytes) -> None:
+    """Write an Ethernet header; ``rest`` is what follows the destination."""
+    buffer[at : at + 14] = destination + rest
 
 
 def put_tcp(
@@ -110,11 +144,10 @@ def put_ipv4(
     ttl: int,
     protocol: int,
     checksum: int,
-    source: bytes,
-    destination: bytes,
+    addresses: bytes,
 ) -> None:
-    """Write an IPv4 header of 20 octets, without options."""
+    """Write an IPv4 header of 20 octets, without options; source and destination lie together."""
     _IPV4_WHOLE.pack_into(
         buffer, at, 0x45, traffic_class, total_length, identification, flags, ttl, protocol,
-        checksum, source, destination,
+        checksum, addresses,
     )  # fmt: skip

@@ -279,19 +279,19 @@ def test_device_that_reads_nonsense_drops_it(inside, name, monkeypatch):
         told = []
         device.on_drop = lambda reason, segments: told.append(reason)
         _udp_frame(device)
-        real = bursts.read_into
+        real = bursts.read_frame
 
-        def damaged(descriptor, buffer):
-            length = real(descriptor, buffer)
+        def damaged(descriptor, buffer, front, small):
+            got = real(descriptor, buffer, front, small)
             buffer[0:2] = b"\x01\x01"  # a super-segment, in pieces of nothing
-            return length
+            return got
 
-        monkeypatch.setattr(bursts, "read_into", damaged)
+        monkeypatch.setattr(bursts, "read_frame", damaged)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
             sender.sendto(bytes(99), ("10.0.0.255", PORT))
         assert device.receive_burst() == []
-        monkeypatch.setattr(bursts, "read_into", real)
+        monkeypatch.setattr(bursts, "read_frame", real)
         assert told == ["link.bad_offload"] or told == ["link.unknown_offload"]
         assert _udp_frame(device).gso_size == 0
         device.close()
