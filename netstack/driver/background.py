@@ -16,7 +16,7 @@ from netstack.driver.base import PENDING, Pending
 from netstack.driver.waiter import Waiter
 
 if TYPE_CHECKING:
-    from netstack.driver.realtime import RealTimeDriver
+    from netstack.driver.turns import Turns
 
 MIN_TICK_S = 0.002
 MAX_TICK_S = 0.256
@@ -25,7 +25,7 @@ MAX_TICK_S = 0.256
 class Background:
     """The stand-by leader of one driver."""
 
-    def __init__(self, driver: RealTimeDriver) -> None:
+    def __init__(self, driver: Turns) -> None:
         self._driver = driver
         self.waiter = Waiter(self, 0)
         self.tick = MIN_TICK_S

@@ -179,8 +179,9 @@ class Sections:
 
     def wake_waiter(self, waiter: Waiter) -> None:
         """Let a follower look again. Act first, record after: a cut may repeat it, not lose it."""
-        if waiter.lock.locked():
-            waiter.lock.release()
+        lock = waiter.lock
+        if lock is not None and lock.locked():
+            lock.release()
         self.waiters.pop(waiter, None)
 
     def wake_leader(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import threading
 
 
 class Waiter:
@@ -13,7 +16,7 @@ class Waiter:
     def __init__(self, endpoint: object, thread: int) -> None:
         self.endpoint = endpoint  # None: every step concerns it
         self.thread = thread
-        self.lock = threading.Lock()
+        self.lock: threading.Lock | None = None  # made to follow: who leads needs none
         self.again = False  # its endpoint was touched while it looked
         self.dead = False
         self.left = False

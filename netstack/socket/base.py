@@ -43,6 +43,8 @@ class System:
     sockets: WeakValueDictionary[int, Any] = field(default_factory=WeakValueDictionary)
     """Those that are open, by a number in order of making."""
     made: int = 0
+    waits: dict[str, Waiting] = field(default_factory=dict)
+    """Who waits in which call, for messages; by the call's name."""
 
 
 class SocketBase:
@@ -122,7 +124,8 @@ class SocketBase:
 
     # -- calls --------------------------------------------------------------------------------
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise EBADF once the socket is closed."""
         if self._closed:
             raise os_error(errno.EBADF)
 
@@ -154,8 +157,11 @@ class SocketBase:
         """
         try:
             if timeout == 0:
-                return self._driver.call(lambda now: _at_once(condition(now)))
-            waiting = Waiting(self._system.name, call)
+                return _at_once(self._driver.call(condition))
+            waits = self._system.waits
+            waiting = waits.get(call)
+            if waiting is None:
+                waiting = waits[call] = Waiting(self._system.name, call)
             return self._driver.wait(endpoint, condition, timeout, waiting)
         except NetstackError as error:
             raise translate(error) from None
@@ -193,7 +199,7 @@ class SocketBase:
 
         Raises: ENOPROTOOPT for one that isn't known, EINVAL for an unusable value.
         """
-        self._check_open()
+        self.check_open()
         option = self._known_options.get((level, optname))
         if option is None:
             raise os_error(errno.ENOPROTOOPT)
@@ -208,7 +214,7 @@ class SocketBase:
         SO_RCVBUF and SO_SNDBUF are told as they were set: Linux tells twice as much, since its
         own bookkeeping counts.
         """
-        self._check_open()
+        self.check_open()
         if level == so.SOL_SOCKET and optname == so.SO_ERROR:
             return self._call(self._take_error)
         if level == so.SOL_SOCKET and optname == so.SO_TYPE:

@@ -39,7 +39,7 @@ class DatagramSocket(SocketBase):
 
     def _endpoint(self, local: Address = ("", 0)) -> Datagrams:
         """Return the endpoint, bound to ``local`` if it wasn't bound yet."""
-        self._check_open()
+        self.check_open()
         endpoint = self._datagrams
         if endpoint is None:
             stack = self._system.stack
@@ -53,7 +53,7 @@ class DatagramSocket(SocketBase):
 
         Raises: EINVAL if bound already, EADDRINUSE, EADDRNOTAVAIL.
         """
-        self._check_open()
+        self.check_open()
         if self._datagrams is not None:
             raise os_error(errno.EINVAL)
         host, port = self._resolve(address, call="bind")
@@ -79,7 +79,7 @@ class DatagramSocket(SocketBase):
         return 0
 
     def _remote(self, address: Address, call: str) -> Address:
-        self._check_open()
+        self.check_open()
         host, port = self._resolve(address, call=call)
         return ("127.0.0.1" if host == ANY else host), port
 
@@ -88,7 +88,7 @@ class DatagramSocket(SocketBase):
 
         Raises: EDESTADDRREQ without one, ECONNREFUSED if the last one met a closed port.
         """
-        self._check_open()
+        self.check_open()
         if not self._connected:
             raise os_error(errno.EDESTADDRREQ)
         return self._send(data, None)
@@ -150,7 +150,7 @@ class DatagramSocket(SocketBase):
     def _receive(
         self, endpoint: Datagrams, now: float
     ) -> tuple[bytes, Address] | Literal[Pending.PENDING]:
-        self._check_open()
+        self.check_open()
         self._raise_pending(endpoint)
         item = endpoint.receive()
         return PENDING if item is None else item
@@ -181,7 +181,7 @@ class DatagramSocket(SocketBase):
 
     def getsockname(self) -> Address:
         """Return the local address and port."""
-        self._check_open()
+        self.check_open()
         host, port = self._datagrams.local if self._datagrams is not None else ("", 0)
         return host or ANY, port
 
@@ -190,7 +190,7 @@ class DatagramSocket(SocketBase):
 
         Raises: ENOTCONN.
         """
-        self._check_open()
+        self.check_open()
         remote = self._datagrams.remote if self._datagrams is not None else None
         if remote is None:
             raise os_error(errno.ENOTCONN)

@@ -48,6 +48,44 @@ _OF_THE_SOCKET = frozenset(
 )  # options that no connection knows
 
 
+class _Push:
+    """What ``send`` or ``sendall`` still has to hand over: the conditions that they wait for."""
+
+    __slots__ = ("_connection", "_full", "_rest", "_socket", "_urgent")
+
+    def __init__(
+        self, socket: StreamSocket, connection: Connection, data: Any, flags: int
+    ) -> None:
+        self._socket = socket
+        self._connection = connection
+        self._rest: Any = data
+        self._urgent = flags & MSG_OOB
+        self._full = False  # the buffer was: wait until it is worth going on
+
+    def some(self, now: float) -> int | Literal[Pending.PENDING]:
+        """Hand over what there is room for, at least one octet."""
+        return self._put(now) or (PENDING if memoryview(self._rest).nbytes else 0)
+
+    def all(self, now: float) -> Literal[True] | Literal[Pending.PENDING]:
+        """Hand over what there is room for, until nothing is left."""
+        if self._full and not self._connection.writable:
+            self._socket.check_open()
+            return PENDING  # not a piece for each acknowledgment
+        taken = self._put(now)
+        if taken == len(self._rest):
+            return True
+        self._rest = memoryview(self._rest)[taken:]
+        self._full = True
+        return PENDING
+
+    def _put(self, now: float) -> int:
+        self._socket.check_open()
+        connection = self._connection
+        if self._urgent:
+            return connection.send_urgent(self._rest, now)
+        return connection.send(self._rest, now)
+
+
 class StreamSocket(SocketBase):
     """A TCP socket: first neither, then a listener or one end of a connection."""
 
@@ -91,7 +129,7 @@ class StreamSocket(SocketBase):
 
         Raises: EINVAL if it was done already, EADDRNOTAVAIL for an address of somebody else.
         """
-        self._check_open()
+        self.check_open()
         if self._bound is not None or self._connection is not None:
             raise os_error(errno.EINVAL)
         host, port = self._resolve(address, call="bind")
@@ -105,7 +143,7 @@ class StreamSocket(SocketBase):
 
         Raises: EADDRINUSE, EINVAL on a connection.
         """
-        self._check_open()
+        self.check_open()
         if self._connection is not None:
             raise os_error(errno.EINVAL)
         if self._listener is not None:
@@ -123,7 +161,7 @@ class StreamSocket(SocketBase):
 
         Raises: EINVAL unless listening.
         """
-        self._check_open()
+        self.check_open()
         listener = self._listener
         if listener is None:
             raise os_error(errno.EINVAL)
@@ -131,7 +169,7 @@ class StreamSocket(SocketBase):
         return StreamSocket.of(self._system, connection), connection.remote
 
     def _accept(self, listener: Listener, now: float) -> Connection | Literal[Pending.PENDING]:
-        self._check_open()
+        self.check_open()
         if self._read_shut:
             raise os_error(errno.EINVAL)
         connection = listener.accept()
@@ -150,7 +188,7 @@ class StreamSocket(SocketBase):
 
         Raises: what became of it; without blocking EINPROGRESS, then EALREADY until it is done.
         """
-        self._check_open()
+        self.check_open()
         connection = self._connection
         held = connection is not None and connection.opens_early
         if self._listener is not None or (connection and (held or not self._connecting)):
@@ -201,7 +239,7 @@ class StreamSocket(SocketBase):
             self._apply(name, value)
 
     def _opened(self, now: float) -> Literal[True] | Literal[Pending.PENDING]:
-        self._check_open()
+        self.check_open()
         connection = self._connection
         if connection is None:
             raise os_error(errno.ECONNABORTED)
@@ -219,7 +257,7 @@ class StreamSocket(SocketBase):
 
     def _connected(self, code: int) -> Connection:
         """Return the connection; ``code`` is the error if there is none."""
-        self._check_open()
+        self.check_open()
         if self._connection is None:
             raise os_error(code)
         return self._connection
@@ -256,7 +294,7 @@ class StreamSocket(SocketBase):
     def _receive(
         self, connection: Connection, limit: int, now: float
     ) -> bytes | Literal[Pending.PENDING]:
-        self._check_open()
+        self.check_open()
         if self._peeked:
             data, self._peeked = self._peeked[:limit], self._peeked[limit:]
             more = connection.receive(limit - len(data), now) if len(data) < limit else None
@@ -294,7 +332,7 @@ class StreamSocket(SocketBase):
     def _receive_into(
         self, connection: Connection, view: memoryview, now: float
     ) -> int | Literal[Pending.PENDING]:
-        self._check_open()
+        self.check_open()
         length = connection.receive_into(view, now)
         if length is None:
             return 0 if self._read_shut else PENDING
@@ -317,14 +355,9 @@ class StreamSocket(SocketBase):
         if self._held is not None:
             return self._send_first(data, flags)
 
-        put = connection.send_urgent if flags & MSG_OOB else connection.send
-
-        def push(now: float) -> int | Literal[Pending.PENDING]:
-            self._check_open()
-            return put(data, now) or (PENDING if memoryview(data).nbytes else 0)
-
+        push = _Push(self, connection, data, flags)
         timeout = 0.0 if flags & MSG_DONTWAIT else self._timeout
-        return self._wait(connection, push, "send", timeout)
+        return self._wait(connection, push.some, "send", timeout)
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """Queue all of ``data``; the timeout is for the whole of it."""
@@ -334,23 +367,8 @@ class StreamSocket(SocketBase):
         rest: Any = data if isinstance(data, bytes) else memoryview(data).cast("B")
         if self._held is not None:
             rest = memoryview(rest)[self._send_first(rest, flags) :]
-        full = False
-
-        put = connection.send_urgent if flags & MSG_OOB else connection.send
-
-        def push(now: float) -> Literal[True] | Literal[Pending.PENDING]:
-            nonlocal full, rest
-            self._check_open()
-            if full and not connection.writable:
-                return PENDING  # not a piece for each acknowledgment
-            taken = put(rest, now)
-            if taken == len(rest):
-                return True
-            rest = memoryview(rest)[taken:]
-            full = True
-            return PENDING
-
-        self._wait(connection, push, "sendall", self._timeout)
+        push = _Push(self, connection, rest, flags)
+        self._wait(connection, push.all, "sendall", self._timeout)
 
     def sendto(self, data: Buffer, *args: Any) -> int:
         """As ``send``: a stream's peer is known. (``sendto(data[, flags], address)``).
@@ -364,7 +382,7 @@ class StreamSocket(SocketBase):
         flags = args[0] if len(args) > 1 else 0
         if not flags & MSG_FASTOPEN:
             return self.send(data, flags)
-        self._check_open()
+        self.check_open()
         if self._connection is not None or self._listener is not None:
             self._refuse_fast_open()
         flags &= ~MSG_FASTOPEN
@@ -404,7 +422,7 @@ class StreamSocket(SocketBase):
         """
         if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
             raise os_error(errno.EINVAL)
-        self._check_open()
+        self.check_open()
         self._call(partial(self._shutdown, how))
 
     def _shutdown(self, how: int, now: float) -> None:
@@ -464,7 +482,7 @@ class StreamSocket(SocketBase):
 
     def getsockname(self) -> Address:
         """Return the local address and port."""
-        self._check_open()
+        self.check_open()
         if self._connection is not None:
             return self._connection.local
         if self._listener is not None:
@@ -487,7 +505,7 @@ class StreamSocket(SocketBase):
 
         Raises: ENOPROTOOPT, EINVAL; also where it is too late for fast open.
         """
-        self._check_open()
+        self.check_open()
         late = self._connection is not None
         if level == so.IPPROTO_TCP and (
             (optname == so.TCP_FASTOPEN and late)
@@ -499,12 +517,12 @@ class StreamSocket(SocketBase):
     def getsockopt(self, level: int, optname: int, buflen: int = 0) -> int | bytes:
         """Return an option's value; TCP_INFO is Linux's ``struct tcp_info``."""
         if (level, optname) == (so.IPPROTO_TCP, so.TCP_INFO):
-            self._check_open()
+            self.check_open()
             octets = self._call(self._info)
             return octets[:buflen] if buflen else octets
         if (level, optname) == (so.IPPROTO_TCP, so.TCP_QUICKACK) and self._connection is not None:
             # It ends by itself: what was set says little.
-            self._check_open()
+            self.check_open()
             on = int(self._connection.get_option("quickack"))
             return on.to_bytes(4, "little")[:buflen] if buflen else on
         return super().getsockopt(level, optname, buflen)
