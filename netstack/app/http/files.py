@@ -11,14 +11,17 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from html import escape
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from netstack.app.http.answer import Answer, error_answer, redirect_answer, text_answer
+from netstack.app.http.kept import KeptFiles
 from netstack.app.http.site import MediaTypes, Resource, join_path, represent, split_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from netstack.app.http.messages import Request
@@ -68,18 +71,24 @@ class FileBody:
 class Files:
     """A handler for the files below ``root``.
 
+    ``clock_ns`` tells the time that files are stamped with, in nanoseconds since 1970: what has
+    not changed for two seconds may be kept in memory (``kept.py``).
     Raises: NotADirectoryError if ``root`` is none.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._root = os.path.realpath(root)
         if not os.path.isdir(self._root):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root))
         self._below = os.path.join(self._root, "")
         self._types = MediaTypes()
+        self._kept = KeptFiles(self._root, clock_ns)
 
     def __call__(self, request: Request) -> Answer:
         """Return the answer to ``request``."""
+        answer = self._kept.answer(request)
+        if answer is not None:
+            return answer
         segments, directory = split_path(request.target)
         if not all(map(_servable, segments)):
             return error_answer(404)
@@ -99,14 +108,14 @@ class Files:
             return self._serve_directory(request, path, segments)
         if directory:
             return error_answer(404)
-        return self._serve_file(request, path, segments[-1])
+        return self._serve_file(request, path, segments)
 
     def _resolve(self, path: str) -> str | None:
         """Return ``path`` without links, or None if that leads out of the root."""
         path = os.path.realpath(path)
         return path if path == self._root or path.startswith(self._below) else None
 
-    def _serve_file(self, request: Request, path: str, name: str) -> Answer:
+    def _serve_file(self, request: Request, path: str, segments: list[str]) -> Answer:
         # Looked at before opening, since opening a device can have effects; and again after.
         if not stat.S_ISREG(os.stat(path).st_mode):
             return error_answer(403, "not a regular file")
@@ -117,13 +126,14 @@ class Files:
             body.close()
             return error_answer(403, "not a regular file")
         etag = f'"{state.st_mtime_ns:x}-{state.st_size:x}"'
-        resource = Resource(self._types.of(name), body, etag, int(state.st_mtime))
+        resource = Resource(self._types.of(segments[-1]), body, etag, int(state.st_mtime))
+        resource = self._kept.offer(request.target, segments, path, state, resource)
         return represent(request, resource)
 
     def _serve_directory(self, request: Request, path: str, segments: list[str]) -> Answer:
         index = self._resolve(os.path.join(path, "index.html"))
         if index is not None and os.path.isfile(index):
-            return self._serve_file(request, index, "index.html")
+            return self._serve_file(request, index, [*segments, "index.html"])
         with os.scandir(path) as entries:
             names = sorted(
                 entry.name + ("/" if _is_dir(entry) else "")

@@ -193,6 +193,8 @@ def response_framing(head: ResponseHead, method: str) -> int:
 
 def keeps_alive(version: str, headers: Headers) -> bool:
     """Return whether a message leaves its connection open (RFC 9112 9.3)."""
+    if "connection" not in headers:
+        return version == "HTTP/1.1"
     options = headers.tokens("connection")
     if "close" in options:
         return False

@@ -61,6 +61,10 @@ class Headers(Mapping[str, str]):
     def __repr__(self) -> str:
         return f"Headers({list(self.fields)!r})"
 
+    def isdisjoint(self, names: frozenset[str]) -> bool:
+        """Return whether none of the fields has one of these names, given in lower case."""
+        return names.isdisjoint(self._values)
+
     def get_all(self, name: str) -> list[str]:
         """Return the values of every line with that name, in order."""
         return list(self._values.get(name.lower(), ()))

@@ -13,7 +13,7 @@ Requests must end their lines with CRLF. In the head of a response a lone LF is 
 from __future__ import annotations
 
 from collections import deque
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import TYPE_CHECKING
 
 from netstack.app.http.grammar import (
@@ -36,14 +36,16 @@ from netstack.app.http.messages import (
     IncompleteMessage,
     Limits,
     MessageError,
+    Request,
     ResponseHead,
 )
+from netstack.app.http.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class _Mode(Enum):
+class _Mode(IntEnum):  # an Enum's hash is slow, and modes are looked up all the time
     HEAD = auto()
     LENGTH = auto()
     UNTIL_CLOSE = auto()
@@ -54,6 +56,18 @@ class _Mode(Enum):
 
 
 _RAW = frozenset({_Mode.LENGTH, _Mode.UNTIL_CLOSE, _Mode.CHUNK_DATA})
+_HEAD = _Mode.HEAD  # looking into an Enum takes a while
+
+_MAX_KNOWN = 1024  # octets of a head that is remembered; browsers send half of that
+_known: Recent[bytes, Request] = Recent(256)
+"""Whole requests without content by the octets of their heads.
+
+Nothing but these octets decides what a reader at the start of a message makes of them, so the
+next one need not look again. For readers with the default limits alone.
+"""
+
+
+_END = EndOfMessage()
 
 
 class _Reader:
@@ -94,7 +108,7 @@ class _Reader:
 
     def receive(self, data: bytes | bytearray | memoryview) -> None:
         """Take what arrived."""
-        if self._direct is None and not self._buffer and self._wants_content():
+        if self._mode is not _HEAD and self._wants_content():
             self._direct = bytes(data)
             return
         if self._direct is not None:
@@ -103,6 +117,9 @@ class _Reader:
         self._buffer += data
 
     def _wants_content(self) -> bool:
+        """Return whether what arrives is content and nothing else waits before it."""
+        if self._buffer or self._direct is not None:
+            return False
         return self._mode is _Mode.UNTIL_CLOSE or (self._mode in _RAW and self._remaining > 0)
 
     def receive_eof(self, *, clean: bool = True) -> None:
@@ -210,7 +227,7 @@ class _Reader:
         if self._remaining:
             return self._take_remaining()
         self._mode = _Mode.HEAD
-        return EndOfMessage()
+        return _END
 
     def _read_until_close(self) -> Event | None:
         data = self._take(None)
@@ -219,7 +236,7 @@ class _Reader:
         if not self._eof or not self._clean:
             return None
         self._mode = _Mode.HEAD
-        return EndOfMessage()
+        return _END
 
     def _read_chunk_line(self) -> Event | None:
         line = self._next_line(strict=True)
@@ -264,6 +281,32 @@ class RequestReader(_Reader):
     def __init__(self, limits: Limits | None = None) -> None:
         super().__init__(limits)
         self._empty_lines = 0
+        self._head: bytes | None = None  # the octets of the last one, if they may be remembered
+        self._remembers = limits is None
+
+    def take_known(self) -> Request | None:
+        """Return, and forget, the next request if it is whole and ``remember`` was told of it.
+
+        It has no content, and its end is no event of its own. None: ask ``next_event``. Only
+        between requests, that is, after an EndOfMessage or at the start.
+        """
+        if self._mode is not _HEAD or self._scan or self._error or not self._remembers:
+            return None
+        buffer = self._buffer
+        end = buffer.find(b"\r\n\r\n", 0, _MAX_KNOWN) + 4  # 3 if there is none: no head
+        request = _known.get(bytes(buffer[:end]))
+        if request is not None:
+            del buffer[:end]
+            self._empty_lines = 0
+        return request
+
+    def remember(self, request: Request) -> None:
+        """Let ``take_known`` return ``request``, the last one read, for the same octets.
+
+        For requests without content that need no further check.
+        """
+        if self._head is not None:
+            _known.put(self._head, request)
 
     def _read_head(self) -> Event | None:
         self._check_start()
@@ -278,8 +321,14 @@ class RequestReader(_Reader):
         if len(lines[0]) > self._limits.start_line:
             raise MessageError("request line too long", 414)
         request = parse_request_line(lines[0], Headers(parse_fields(lines[1:], unfold=False)))
+        self._head = self._joined(lines)
         self._begin(request_framing(request))
         return request
+
+    def _joined(self, lines: list[bytes]) -> bytes | None:
+        """Return the octets of a head whose lines these are, or None if it is too long to keep."""
+        size = sum(map(len, lines)) + 2 * len(lines) + 2
+        return b"\r\n".join((*lines, b"", b"")) if self._remembers and size <= _MAX_KNOWN else None
 
     def _check_start(self) -> None:
         """Refuse at once what cannot become a request: another protocol, an endless line."""

@@ -12,7 +12,8 @@ take the answer with it (RFC 9112 9.6).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from netstack._version import __version__
@@ -21,6 +22,7 @@ from netstack.app.http.dates import format_date
 from netstack.app.http.grammar import CHUNKED, keeps_alive, request_framing
 from netstack.app.http.messages import Data, EndOfMessage, MessageError, Request
 from netstack.app.http.reader import RequestReader
+from netstack.app.http.recent import Recent
 from netstack.app.http.url import parse_authority, parse_url
 from netstack.app.http.writer import build_response
 from netstack.core.errors import LocalProtocolError
@@ -34,6 +36,15 @@ _KNOWN_METHODS = frozenset(
     {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
 )
 _ALLOWED = ("GET", "HEAD")
+_EMPTY = frozenset({204, 304})  # answers without content, RFC 9110 15.3.5 and 15.4.5
+_STAYS = {"HTTP/1.1": "", "HTTP/1.0": "keep-alive"}  # what Connection says if it stays open
+_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization"})  # not to be kept
+_GATHERED = 16_384  # octets of answers to requests that came together, sent together
+_SERVER = f"netstack/{__version__}"
+
+_MAX_KEPT = 1024  # octets of an answer's head that is kept
+_heads: Recent[tuple[object, ...], bytes] = Recent(128)
+"""Heads of answers by all that they are made from: the next within the second is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +63,24 @@ class SessionLimits:
     unread: int = 131_072  # received ahead of the answer
 
 
-class _State(Enum):
-    IDLE = auto()
-    HEAD = auto()
-    CONTENT = auto()
-    ANSWERING = auto()
-    LINGERING = auto()
-    FINISHED = auto()
+class _State(IntEnum):
+    IDLE = 0
+    HEAD = 1
+    CONTENT = 2
+    ANSWERING = 3
+    LINGERING = 4
+    FINISHED = 5
+
+
+# Looking into an Enum takes longer than all else that is asked of a state.
+_IDLE, _CONTENT, _ANSWERING = _State.IDLE, _State.CONTENT, _State.ANSWERING
+_FINISHED = _State.FINISHED
+
+
+@lru_cache(8)
+def _seconds_in(limits: SessionLimits) -> tuple[float | None, ...]:
+    """Return how long each state may last."""
+    return (limits.idle, limits.head, limits.content, limits.progress, limits.linger, None)
 
 
 class HttpSession:
@@ -79,10 +101,11 @@ class HttpSession:
         self._handler = handler
         self._epoch = epoch
         self._limits = SessionLimits() if limits is None else limits
+        self._seconds = _seconds_in(self._limits)
         self._reader = RequestReader()
         self._request: Request | None = None
         self._content = 0  # octets of the request's content seen
-        self._head: memoryview = memoryview(b"")
+        self._head = b""
         self._body: Body | None = None
         self._served = 0
         self._keep = True
@@ -103,12 +126,12 @@ class HttpSession:
     @property
     def finished(self) -> bool:
         """Whether the connection is to be closed as soon as ``outgoing`` is empty."""
-        return self._state is _State.FINISHED and not self.abort
+        return self._state is _FINISHED and not self.abort
 
     @property
     def paused(self) -> bool:
         """Whether the session wants no input now."""
-        return self._state is _State.ANSWERING and self._reader.unread > self._limits.unread // 2
+        return self._state is _ANSWERING and self._reader.unread > self._limits.unread // 2
 
     def receive(self, data: bytes, now: float) -> None:
         """Take what the peer sent; ``b""`` is its end of stream."""
@@ -118,8 +141,8 @@ class HttpSession:
             self._receive_eof()
         elif self._linger:
             self._throw_away(len(data))
-        elif self._state is not _State.FINISHED:
-            if self.paused and self._reader.unread > self._limits.unread:
+        elif self._state is not _FINISHED:
+            if self._state is _ANSWERING and self._reader.unread > self._limits.unread:
                 self._give_up()
             self._reader.receive(data)
             self._advance()
@@ -127,19 +150,52 @@ class HttpSession:
     def outgoing(self, limit: int) -> bytes | memoryview:
         """Return, and forget, at most ``limit`` octets to send; empty = nothing now."""
         self._fresh = False
-        while self._state is _State.ANSWERING and not self.abort and limit > 0:
-            if self._head:
-                piece, self._head = self._head[:limit], self._head[limit:]
-                self._taken += len(piece)
-                return piece
-            if self._body is not None and self._body.length:
-                data = self._body.read(limit)
-                if not data:
-                    self._give_up()  # never pad what was promised and cannot be had
-                self._taken += len(data)
-                return data
+        while self._state is _ANSWERING and not self.abort and limit > 0:
+            piece = self._next_piece(limit)
+            if piece or self.abort:
+                room = min(limit, _GATHERED) - len(piece)
+                return self._gather(piece, room) if self._reader.unread else piece
             self._end_answer()
         return b""
+
+    def _next_piece(self, limit: int) -> bytes:
+        """Return what is next of the answer; empty at its end, or if the rest cannot be had."""
+        piece, self._head = self._head, b""
+        if len(piece) > limit:
+            piece, self._head = piece[:limit], piece[limit:]
+        elif len(piece) < limit and self._body is not None and self._body.length:
+            data = self._body.read(limit - len(piece))
+            if not data:
+                self._give_up()  # never pad what was promised and cannot be had
+            piece += data
+        self._taken += len(piece)
+        return piece
+
+    def _gather(self, piece: bytes, room: int) -> bytes:
+        """Return ``piece``, and after it the answers to requests that wait, while there is room.
+
+        The last answer ends when more is asked for, so that its deadline stands while the peer
+        does not take it.
+        """
+        pieces = [piece]
+        while room > 0 and self._keep and self._has_ended():
+            request = self._reader.take_known()
+            if request is None:
+                break
+            self._release()
+            self._answer_known(request)
+            piece = self._next_piece(room)
+            room -= len(piece)
+            pieces.append(piece)
+        if len(pieces) == 1:
+            return piece
+        data = b"".join(pieces)
+        self._taken = len(data)
+        return data
+
+    def _has_ended(self) -> bool:
+        """Return whether all of the answer was handed out."""
+        return not self._head and (self._body is None or not self._body.length)
 
     def next_deadline(self) -> float | None:
         """Return when ``handle_timers`` wants to be called, or None."""
@@ -166,22 +222,18 @@ class HttpSession:
 
     def close(self) -> None:
         """Release what the session holds: the connection is over."""
+        self._release()
+        self._enter(_State.FINISHED)
+
+    def _release(self) -> None:
         if self._body is not None:
             self._body.close()
             self._body = None
-        self._enter(_State.FINISHED)
 
     # -- states ----------------------------------------------------------------------------------
 
     def _enter(self, state: _State) -> None:
-        limits = self._limits
-        seconds = {
-            _State.IDLE: limits.idle,
-            _State.HEAD: limits.head,
-            _State.CONTENT: limits.content,
-            _State.ANSWERING: limits.progress,
-            _State.LINGERING: limits.linger,
-        }.get(state)
+        seconds = self._seconds[state]
         self._state = state
         self._stale = not self._fresh
         self._taken = 0
@@ -189,7 +241,7 @@ class HttpSession:
 
     def _give_up(self) -> None:
         self.close()
-        self._head = memoryview(b"")
+        self._head = b""
         self.abort = True
 
     def _throw_away(self, size: int) -> None:
@@ -210,7 +262,11 @@ class HttpSession:
     def _advance(self) -> None:
         """Read on until an answer is due or octets are missing."""
         try:
-            while self._state in (_State.IDLE, _State.HEAD, _State.CONTENT):
+            if self._state is _IDLE:
+                request = self._reader.take_known()
+                if request is not None:
+                    self._answer_known(request)
+            while self._state <= _CONTENT:
                 event = self._reader.next_event()
                 if event is None:
                     self._wait_for_more()
@@ -239,6 +295,8 @@ class HttpSession:
         if framing > self._limits.max_content:
             raise MessageError("the content is larger than this server reads", 413)
         if "expect" not in request.headers:
+            if framing == 0 and request.headers.isdisjoint(_CREDENTIALS):
+                self._reader.remember(request)
             return
         if request.headers["expect"].lower() != "100-continue":
             raise MessageError("only 100-continue can be expected", 417)
@@ -262,6 +320,14 @@ class HttpSession:
             return error_answer(405, "", ("Allow", ", ".join(_ALLOWED)))
         return self._handler(request)
 
+    def _answer_known(self, request: Request) -> None:
+        """Answer a request that went through ``_begin_request`` before, octet for octet."""
+        self._request = request
+        try:
+            self._answer(request, self._respond(request))
+        except MessageError as error:
+            self._refuse(error)
+
     def _refuse(self, error: MessageError) -> None:
         """Answer what cannot be understood, and close: framing is lost (RFC 9112 6.3)."""
         self._keep = False
@@ -275,48 +341,59 @@ class HttpSession:
             self._keep = False
         if self._served >= self._limits.max_requests:
             self._keep = False
-        fields = self._fields(answer, version)
         try:
-            head = build_response(answer.status, REASONS.get(answer.status, ""), fields)
+            self._head = self._build_head(answer, version)
         except LocalProtocolError:
             # HTT-30: a handler put a line end into a field. Nothing of it is written.
             answer.body.close()
             self._keep = False
             answer = error_answer(500)
-            head = build_response(500, REASONS[500], self._fields(answer, version))
-        self._head = memoryview(head)
+            self._head = self._build_head(answer, version)
         self._body = answer.body
-        if (request is not None and request.method == "HEAD") or answer.status in (204, 304):
-            self._body.close()
-            self._body = None
+        if answer.status in _EMPTY or (request is not None and request.method == "HEAD"):
+            self._release()
         self._request = None
-        self._enter(_State.ANSWERING)
+        self._enter(_ANSWERING)
 
-    def _fields(self, answer: Answer, version: str) -> list[Field]:
-        fields: list[Field] = []
-        if self._epoch is not None:
-            fields.append(("Date", format_date(self._epoch + self._now)))
-        fields.append(("Server", f"netstack/{__version__}"))
-        fields += answer.fields
-        if answer.status not in (204, 304):
-            fields.append(("Content-Length", str(answer.body.length)))
-        if not self._keep:
-            fields.append(("Connection", "close"))
-        elif version == "HTTP/1.0":
-            fields.append(("Connection", "keep-alive"))
-        return fields
+    def _build_head(self, answer: Answer, version: str) -> bytes:
+        date = "" if self._epoch is None else format_date(self._epoch + self._now)
+        length = None if answer.status in _EMPTY else answer.body.length
+        connection = "close" if not self._keep else _STAYS[version]
+        made_of = (answer.status, date, tuple(answer.fields), length, connection)
+        head = _heads.get(made_of)
+        if head is None:
+            head = _build_head(*made_of)
+            if len(head) <= _MAX_KEPT:
+                _heads.put(made_of, head)
+        return head
 
     def _end_answer(self) -> None:
-        if self._body is not None:
-            self._body.close()
-            self._body = None
+        self._release()
         if self._keep:
-            self._enter(_State.IDLE)
-            self._advance()
+            self._enter(_IDLE)
+            if self._reader.unread or self._peer_ended:
+                self._advance()
         elif self._linger and not self._peer_ended:
             self._enter(_State.LINGERING)
         else:
             self._enter(_State.FINISHED)
+
+
+def _build_head(
+    status: int, date: str, added: tuple[Field, ...], length: int | None, connection: str
+) -> bytes:
+    """Return the head of an answer; empty strings and None are fields that it does not have.
+
+    Raises: LocalProtocolError.
+    """
+    fields = [("Date", date)] if date else []
+    fields.append(("Server", _SERVER))
+    fields += added
+    if length is not None:
+        fields.append(("Content-Length", str(length)))
+    if connection:
+        fields.append(("Connection", connection))
+    return build_response(status, REASONS.get(status, ""), fields)
 
 
 def check_host(request: Request) -> None:

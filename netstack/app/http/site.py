@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 _RANGE = re.compile(r"bytes=([0-9]{0,19})-([0-9]{0,19})")
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# What makes of a GET or HEAD anything but a request for the whole.
+_CONDITIONS = frozenset(
+    {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "range"}
+)
 _PACKED = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 
 
@@ -39,6 +43,21 @@ class Resource:
     etag: str
     modified: int | None = None
     """Seconds since 1970, or None if nobody knows."""
+
+    @property
+    def validators(self) -> tuple[Field, ...]:
+        """The fields by which a later request tells whether it is still the same."""
+        etag = ("ETag", self.etag)
+        if self.modified is None:
+            return (etag,)
+        return (etag, ("Last-Modified", format_date(self.modified)))
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """The fields of an answer with its content."""
+        return (
+            ("Content-Type", self.content_type), *self.validators, ("Accept-Ranges", "bytes")
+        )  # fmt: skip
 
 
 class MediaTypes:
@@ -96,6 +115,7 @@ class Pages:
 
     def __init__(self, pages: Mapping[str, bytes]) -> None:
         self._pages = dict(pages)
+        self._etags = {name: f'"{sha256(data).hexdigest()[:16]}"' for name, data in pages.items()}
         self._types = MediaTypes()
 
     def __call__(self, request: Request) -> Answer:
@@ -108,8 +128,8 @@ class Pages:
             data = self._pages.get(name)
             if data is not None:
                 shown = name if not name.endswith("/") else "index.html"
-                etag = f'"{sha256(data).hexdigest()[:16]}"'
-                return represent(request, Resource(self._types.of(shown), BytesBody(data), etag))
+                body, etag = BytesBody(data), self._etags[name]
+                return represent(request, Resource(self._types.of(shown), body, etag))
         if f"{path}/" in self._pages or f"{path}/index.html" in self._pages:
             return redirect_answer(301, join_path(segments, directory=True))
         return error_answer(404)
@@ -117,22 +137,24 @@ class Pages:
 
 def represent(request: Request, resource: Resource) -> Answer:
     """Return ``resource``, a part of it, or that it has not changed."""
-    fields: list[Field] = [("ETag", resource.etag)]
-    if resource.modified is not None:
-        fields.append(("Last-Modified", format_date(resource.modified)))
+    if wants_whole(request):
+        return Answer(200, resource.fields, resource.body)
     failed = _failed_condition(request.headers, resource)
     if failed is not None:
         resource.body.close()
         if failed == 304:
-            return Answer(304, tuple(fields), BytesBody())
+            return Answer(304, resource.validators, BytesBody())
         return error_answer(failed)
-    fields.append(("Accept-Ranges", "bytes"))
-    fields.insert(0, ("Content-Type", resource.content_type))
     if request.method == "GET" and "range" in request.headers:
         part = _part(request.headers, resource)
         if part is not None:
-            return _partial(resource, part, fields)
-    return Answer(200, tuple(fields), resource.body)
+            return _partial(resource, part)
+    return Answer(200, resource.fields, resource.body)
+
+
+def wants_whole(request: Request) -> bool:
+    """Return whether a request for a resource has neither conditions nor a range."""
+    return request.headers.isdisjoint(_CONDITIONS)
 
 
 def _failed_condition(headers: Headers, resource: Resource) -> int | None:
@@ -193,12 +215,12 @@ def _is_current(value: str, resource: Resource) -> bool:
     return date is not None and date == resource.modified
 
 
-def _partial(resource: Resource, part: tuple[int, int], fields: list[Field]) -> Answer:
+def _partial(resource: Resource, part: tuple[int, int]) -> Answer:
     start, length = part
     size = resource.body.length
     if length == 0:
         resource.body.close()
         return error_answer(416, "", ("Content-Range", f"bytes */{size}"))
     resource.body.select(start, length)
-    fields.append(("Content-Range", f"bytes {start}-{start + length - 1}/{size}"))
-    return Answer(206, tuple(fields), resource.body)
+    field = ("Content-Range", f"bytes {start}-{start + length - 1}/{size}")
+    return Answer(206, (*resource.fields, field), resource.body)

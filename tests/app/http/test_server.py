@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netstack.app.http import reader as reader_module
+from netstack.app.http import server as server_module
 from netstack.app.http.answer import Answer, BytesBody, text_answer
+from netstack.app.http.recent import Recent
 from netstack.app.http.server import HttpSession, SessionLimits
 from netstack.app.http.site import Pages
 
@@ -377,3 +380,154 @@ def test_session_never_raises(actions):
             pass
     deadline = session.next_deadline()
     assert deadline is None or deadline >= 0
+
+
+# -- requests that were met before ---------------------------------------------------------------
+
+
+@pytest.fixture
+def known(monkeypatch):
+    known = Recent(4)
+    monkeypatch.setattr(reader_module, "_known", known)
+    return known
+
+
+def test_answers_to_requests_that_came_together_go_together(known):
+    session = HttpSession(PAGES, 0.0)
+    session.receive(GET + b"\r\n", 0.0)
+    one = session.outgoing(10_000)
+    session.receive((GET + b"\r\n") * 5, 0.0)
+    assert session.outgoing(100_000) == one * 5
+    assert not session.outgoing(100_000)
+    session.receive((GET + b"\r\n") * 5, 0.0)
+    pieces = list(iter(lambda: session.outgoing(len(one) * 2 - 1), b""))
+    assert b"".join(pieces) == one * 5
+    assert max(map(len, pieces)) < len(one) * 2
+
+
+def test_answers_gathered_keep_their_order_and_the_connection_its_rules(known, serve):
+    request = b"%b %b HTTP/1.1\r\nHost: a\r\n%b\r\n"
+    requests = [
+        request % (method, path, b"")
+        for method in (b"GET", b"HEAD", b"POST")
+        for path in (b"/", b"/a%20b", b"/x", b"/big")
+    ] + [request % (b"GET", b"/", b"Connection: close\r\n")]
+    known._entries = 100
+    first, second = (serve().send(b"".join(requests)) for _ in range(2))
+    assert len(known) == len(requests)
+    assert first.received == second.received
+    assert first.closed == second.closed == "close"
+
+
+def test_a_target_that_is_refused_is_refused_again(known, serve):
+    data = GET + b"\r\n" + b"GET /.. HTTP/1.1\r\nHost: a\r\n\r\n" + GET + b"\r\n"
+    for _ in range(3):
+        conversation = serve().send(data)
+        assert statuses(conversation) == [200, 404]
+        assert conversation.wait(3).closed == "close"
+
+
+def test_requests_on_one_connection_are_limited_when_gathered(known, serve):
+    for _ in range(2):
+        conversation = serve(limits=SessionLimits(max_requests=3)).send((GET + b"\r\n") * 5)
+        assert statuses(conversation) == [200, 200, 200]
+        assert conversation.closed == "close"
+
+
+def test_htt_27_who_does_not_take_gathered_answers_is_reset(known):
+    session = HttpSession(PAGES, 0.0)
+    session.receive((GET + b"\r\n") * 4, 0.0)
+    session.outgoing(100_000)
+    session.receive((GET + b"\r\n") * 4, 0.0)
+    assert session.outgoing(100_000)
+    # Handed out, but not taken: nobody asks for more.
+    while not session.abort:
+        assert session.next_deadline() <= 100
+        session.handle_timers(session.next_deadline())
+
+
+@pytest.mark.parametrize("name", ["Cookie", "authorization", "Proxy-Authorization"])
+def test_heads_with_credentials_are_not_kept(known, serve, name):
+    serve().send(GET + f"{name}: a=b\r\n\r\n".encode())
+    assert not known
+    serve().send(GET + b"\r\n")
+    assert list(known) == [GET + b"\r\n"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        GET + b"Host: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        GET + b"Expect: 100-continue\r\n\r\n",
+        GET + b"Content-Length: 3\r\n\r\n",
+        GET + b"Transfer-Encoding: chunked\r\n\r\n",
+        GET + b"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+def test_only_sound_requests_without_content_are_known(known, serve, head):
+    serve().send(head)
+    assert not known
+
+
+def test_the_date_goes_on_and_the_answer_is_the_handlers(serve):
+    texts = iter("abcdef")
+    conversation = serve(lambda request: text_answer(200, next(texts)), epoch=784_111_777.0)
+    for _ in range(3):
+        conversation.send(GET + b"\r\n").wait(0.6)
+    answers = conversation.responses()
+    assert [body for _, body in answers] == [b"a", b"b", b"c"]
+    assert [head.headers["Date"][-6:] for head, _ in answers] == ["37 GMT", "37 GMT", "38 GMT"]
+
+
+def test_heads_of_answers_are_kept_in_bounds(monkeypatch, serve):
+    heads = Recent(4)
+    monkeypatch.setattr(server_module, "_heads", heads)
+    sizes = iter(range(0, 2000, 50))
+    handler = lambda request: text_answer(200, "", ("X", "x" * next(sizes)))  # noqa: E731
+    conversation = serve(handler)
+    for _ in range(40):
+        conversation.send(GET + b"\r\n")
+        assert len(heads) <= 4
+    assert max(map(len, heads.values())) <= 1024
+    found = [len(head.headers["X"]) for head, _ in conversation.responses()]
+    assert found == list(range(0, 2000, 50))
+
+
+_PIECES = st.sampled_from(
+    [
+        GET + b"\r\n",
+        b"GET /a%20b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /.. HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 39\r\n\r\n",
+        GET + b"Transfer-Encoding: chunked\r\n\r\n",
+        b"1b\r\n" + GET + b"\r\n" + b"\r\n",
+        b"0\r\n\r\n",
+        GET,
+        b"\r\n",
+        b"\n",
+        b"\x00",
+        b"",
+    ]
+)
+
+
+@given(st.lists(_PIECES, max_size=12), st.lists(st.integers(1, 60), max_size=20))
+def test_what_is_known_changes_no_answer(pieces, cuts):
+    def outcome():
+        session = HttpSession(PAGES, 0.0)
+        sent, received = b"".join(pieces), bytearray()
+        for size in [*cuts, len(sent)]:
+            data, sent = sent[:size], sent[size:]
+            if data:
+                session.receive(data, 0.0)
+            while piece := session.outgoing(70_000):
+                received += piece
+        return bytes(received), session.finished, session.abort, session.next_deadline()
+
+    reader_module._known.clear()
+    server_module._heads.clear()
+    assert outcome() == outcome()
