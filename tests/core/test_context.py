@@ -22,6 +22,28 @@ def test_counts_add_up(context):
     assert context.counters == {"tcp.accepted": 5, "ipv4.bad_checksum": 3}
 
 
+def test_a_counter_that_a_layer_keeps_is_shown_once_it_counted(context):
+    kept = context.counter("link.frames_sent")
+    assert "link.frames_sent" not in context.counters
+    assert context.counters.snapshot() == {}
+    kept.value += 3
+    context.count("link.frames_sent")
+    assert context.counters["link.frames_sent"] == 4
+    assert context.counter("link.frames_sent") is kept
+
+
+def test_counters_can_be_set_and_forgotten_by_name(context):
+    kept = context.counter("tcp.accepted")
+    context.counters["tcp.accepted"] = 0
+    assert dict(context.counters) == {"tcp.accepted": 0}
+    del context.counters["tcp.accepted"]
+    assert len(context.counters) == 0
+    with pytest.raises(KeyError):
+        del context.counters["tcp.accepted"]
+    kept.value += 1
+    assert repr(context.counters) == "{'tcp.accepted': 1}"
+
+
 def test_without_a_listener_there_is_no_trace(context):
     assert context.trace is None
     context.drop("ipv4.bad_checksum")

@@ -13,8 +13,10 @@ from netstack import _ext
 from netstack.device import io as module
 from netstack.device.io import (
     read_burst_py,
+    read_frame_py,
     read_into_py,
     write_burst_py,
+    write_frame_py,
     write_pieces_py,
 )
 
@@ -307,3 +309,56 @@ def test_unusable_buffers_are_refused(pair, read_into, write_pieces):
     with pytest.raises(ValueError, match="1025 pieces"):
         write_pieces(near.fileno(), (b"",) * 1025)
     assert waiting(far) == []
+
+
+# ---- a frame behind a virtio-net header ---------------------------------------------------------
+
+SINGLE = {"pure": (read_frame_py, write_frame_py)}
+if _ext.COMPILED:
+    SINGLE["compiled"] = (module.read_frame, module.write_frame)
+
+
+@pytest.fixture(params=sorted(SINGLE))
+def single(request):
+    return SINGLE[request.param]
+
+
+def test_a_small_frame_comes_as_octets_and_its_header_stays_in_the_buffer(pair, single):
+    read_frame, write_frame = single
+    near, far = pair
+    buffer = bytearray(4096)
+    assert write_frame(near.fileno(), b"front", b"..head", 2, (b"pay", memoryview(b"load"))) == 0
+    assert read_frame(far.fileno(), buffer, 5, 100) == b"headpayload"
+    assert buffer[:5] == b"front"
+    assert read_frame(far.fileno(), buffer, 5, 100) == -errno.EAGAIN
+
+
+def test_a_large_frame_and_one_shorter_than_its_header_are_told_by_length(pair, single):
+    read_frame, write_frame = single
+    near, far = pair
+    buffer = bytearray(4096)
+    assert write_frame(near.fileno(), b"", bytearray(200), 0, ()) == 0
+    assert write_frame(near.fileno(), b"abc", b"", 0, ()) == 0
+    assert read_frame(far.fileno(), buffer, 10, 100) == 200
+    assert read_frame(far.fileno(), buffer, 10, 100) == 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 19, 20, 500])
+def test_all_pieces_of_a_frame_are_written_in_order(pair, single, count):
+    read_frame, write_frame = single
+    near, far = pair
+    payload = [b"%d," % number for number in range(count)]
+    assert write_frame(near.fileno(), b"<", b"h", 0, payload) == 0
+    assert read_frame(far.fileno(), bytearray(8192), 1, 8192) == b"h" + b"".join(payload)
+
+
+@pytest.mark.parametrize("start", [-1, 5])
+def test_a_frame_cannot_begin_beyond_its_header(pair, single, start):
+    with pytest.raises(ValueError, match="frame"):
+        single[1](pair[0].fileno(), b"", b"head", start, ())
+
+
+def test_descriptors_that_are_none_are_error_numbers(single):
+    read_frame, write_frame = single
+    assert read_frame(-1, bytearray(4), 0, 4) == -errno.EBADF
+    assert write_frame(-1, b"", b"a", 0, ()) == errno.EBADF
