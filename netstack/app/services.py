@@ -16,7 +16,7 @@ from netstack.app.dns.server import AuthoritativeServer
 from netstack.app.dns.zone import Zone, parse_zone
 from netstack.app.http.dates import format_date
 from netstack.app.http.files import Files
-from netstack.app.http.server import HttpSession
+from netstack.app.http.server import HttpSession, Remembered
 from netstack.app.http.site import Pages
 from netstack.wire.dns import MessageReader
 
@@ -246,10 +246,11 @@ class _HttpService:
     def __init__(self, handler: Handler, epoch: float | None) -> None:
         self._handler = handler
         self._epoch = epoch
+        self._remembered = Remembered()
 
     def open(self, peer: Address, local: Address, now: float) -> HttpSession:
         """Return the session of a new connection."""
-        return HttpSession(self._handler, now, epoch=self._epoch)
+        return HttpSession(self._handler, now, epoch=self._epoch, remembered=self._remembered)
 
     def receive_datagram(self, data: bytes, peer: Address, now: float) -> bytes | None:
         """Return None: HTTP/1.1 runs over TCP."""

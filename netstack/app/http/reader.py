@@ -39,10 +39,11 @@ from netstack.app.http.messages import (
     Request,
     ResponseHead,
 )
-from netstack.app.http.recent import Recent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from netstack.app.http.recent import Recent
 
 
 class _Mode(IntEnum):  # an Enum's hash is slow, and modes are looked up all the time
@@ -59,13 +60,6 @@ _RAW = frozenset({_Mode.LENGTH, _Mode.UNTIL_CLOSE, _Mode.CHUNK_DATA})
 _HEAD = _Mode.HEAD  # looking into an Enum takes a while
 
 _MAX_KNOWN = 1024  # octets of a head that is remembered; browsers send half of that
-_known: Recent[bytes, Request] = Recent(256)
-"""Whole requests without content by the octets of their heads.
-
-Nothing but these octets decides what a reader at the start of a message makes of them, so the
-next one need not look again. For readers with the default limits alone.
-"""
-
 
 _END = EndOfMessage()
 
@@ -276,13 +270,20 @@ class _Reader:
 
 
 class RequestReader(_Reader):
-    """Reads what a client sends: one request after the other."""
+    """Reads what a client sends: one request after the other.
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    ``known`` holds whole requests without content by the octets of their heads, for all readers
+    of a server. Nothing but these octets decides what a reader at the start of a message makes of
+    them, so the next one need not look again. For readers with the default limits alone.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, known: Recent[bytes, Request] | None = None
+    ) -> None:
         super().__init__(limits)
         self._empty_lines = 0
         self._head: bytes | None = None  # the octets of the last one, if they may be remembered
-        self._remembers = limits is None
+        self._known = known if limits is None else None
 
     def take_known(self) -> Request | None:
         """Return, and forget, the next request if it is whole and ``remember`` was told of it.
@@ -290,11 +291,13 @@ class RequestReader(_Reader):
         It has no content, and its end is no event of its own. None: ask ``next_event``. Only
         between requests, that is, after an EndOfMessage or at the start.
         """
-        if self._mode is not _HEAD or self._scan or self._error or not self._remembers:
+        if self._mode is not _HEAD or self._scan or self._error:
             return None
-        buffer = self._buffer
+        buffer, known = self._buffer, self._known
+        if known is None:
+            return None
         end = buffer.find(b"\r\n\r\n", 0, _MAX_KNOWN) + 4  # 3 if there is none: no head
-        request = _known.get(bytes(buffer[:end]))
+        request = known.get(bytes(buffer[:end]))
         if request is not None:
             del buffer[:end]
             self._empty_lines = 0
@@ -305,8 +308,8 @@ class RequestReader(_Reader):
 
         For requests without content that need no further check.
         """
-        if self._head is not None:
-            _known.put(self._head, request)
+        if self._head is not None and self._known is not None:
+            self._known.put(self._head, request)
 
     def _read_head(self) -> Event | None:
         self._check_start()
@@ -328,7 +331,9 @@ class RequestReader(_Reader):
     def _joined(self, lines: list[bytes]) -> bytes | None:
         """Return the octets of a head whose lines these are, or None if it is too long to keep."""
         size = sum(map(len, lines)) + 2 * len(lines) + 2
-        return b"\r\n".join((*lines, b"", b"")) if self._remembers and size <= _MAX_KNOWN else None
+        if self._known is None or size > _MAX_KNOWN:
+            return None
+        return b"\r\n".join((*lines, b"", b""))
 
     def _check_start(self) -> None:
         """Refuse at once what cannot become a request: another protocol, an endless line."""

@@ -43,8 +43,17 @@ _GATHERED = 16_384  # octets of answers to requests that came together, sent tog
 _SERVER = f"netstack/{__version__}"
 
 _MAX_KEPT = 1024  # octets of an answer's head that is kept
-_heads: Recent[tuple[object, ...], bytes] = Recent(128)
-"""Heads of answers by all that they are made from: the next within the second is the same."""
+
+
+class Remembered:
+    """What the sessions of one server worked out lately."""
+
+    __slots__ = ("heads", "requests")
+
+    def __init__(self) -> None:
+        self.requests: Recent[bytes, Request] = Recent(256)
+        # By all that they are made from: the next within the second is the same.
+        self.heads: Recent[tuple[object, ...], bytes] = Recent(128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,7 @@ class HttpSession:
     """One connection of an HTTP server.
 
     ``epoch`` is the Unix time when ``now`` was 0, None if nobody knows: a server without a clock
-    sends no Date (RFC 9110 6.6.1).
+    sends no Date (RFC 9110 6.6.1). ``remembered`` is common to the sessions of a server.
     """
 
     def __init__(
@@ -97,12 +106,14 @@ class HttpSession:
         *,
         epoch: float | None = None,
         limits: SessionLimits | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
+        self._remembered = Remembered() if remembered is None else remembered
         self._handler = handler
         self._epoch = epoch
         self._limits = SessionLimits() if limits is None else limits
         self._seconds = _seconds_in(self._limits)
-        self._reader = RequestReader()
+        self._reader = RequestReader(known=self._remembered.requests)
         self._request: Request | None = None
         self._content = 0  # octets of the request's content seen
         self._head = b""
@@ -360,11 +371,12 @@ class HttpSession:
         length = None if answer.status in _EMPTY else answer.body.length
         connection = "close" if not self._keep else _STAYS[version]
         made_of = (answer.status, date, tuple(answer.fields), length, connection)
-        head = _heads.get(made_of)
+        heads = self._remembered.heads
+        head = heads.get(made_of)
         if head is None:
             head = _build_head(*made_of)
             if len(head) <= _MAX_KEPT:
-                _heads.put(made_of, head)
+                heads.put(made_of, head)
         return head
 
     def _end_answer(self) -> None:

@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netstack.app.http import reader as reader_module
-from netstack.app.http import server as server_module
 from netstack.app.http.answer import Answer, BytesBody, text_answer
 from netstack.app.http.recent import Recent
-from netstack.app.http.server import HttpSession, SessionLimits
+from netstack.app.http.server import HttpSession, Remembered, SessionLimits
 from netstack.app.http.site import Pages
 
 PAGES = Pages({"/": b"home", "/big": bytes(1_000_000), "/a b": b"spaced", "/d/index.html": b"<p>"})
@@ -18,8 +16,17 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
 
 @pytest.fixture
-def serve(talk, step):
+def server():
+    """What the sessions of one server remember; of few requests and heads."""
+    made = Remembered()
+    made.requests, made.heads = Recent(4), Recent(4)
+    return made
+
+
+@pytest.fixture
+def serve(talk, step, server):
     def make(handler=PAGES, **kwargs):
+        kwargs["remembered"] = server
         return talk(HttpSession(handler, 0.0, **kwargs), step)
 
     return make
@@ -386,10 +393,8 @@ def test_session_never_raises(actions):
 
 
 @pytest.fixture
-def known(monkeypatch):
-    known = Recent(4)
-    monkeypatch.setattr(reader_module, "_known", known)
-    return known
+def known(server):
+    return server.requests
 
 
 def test_answers_to_requests_that_came_together_go_together(known):
@@ -480,9 +485,8 @@ def test_the_date_goes_on_and_the_answer_is_the_handlers(serve):
     assert [head.headers["Date"][-6:] for head, _ in answers] == ["37 GMT", "37 GMT", "38 GMT"]
 
 
-def test_heads_of_answers_are_kept_in_bounds(monkeypatch, serve):
-    heads = Recent(4)
-    monkeypatch.setattr(server_module, "_heads", heads)
+def test_heads_of_answers_are_kept_in_bounds(server, serve):
+    heads = server.heads
     sizes = iter(range(0, 2000, 50))
     handler = lambda request: text_answer(200, "", ("X", "x" * next(sizes)))  # noqa: E731
     conversation = serve(handler)
@@ -517,8 +521,10 @@ _PIECES = st.sampled_from(
 
 @given(st.lists(_PIECES, max_size=12), st.lists(st.integers(1, 60), max_size=20))
 def test_what_is_known_changes_no_answer(pieces, cuts):
+    server = Remembered()
+
     def outcome():
-        session = HttpSession(PAGES, 0.0)
+        session = HttpSession(PAGES, 0.0, remembered=server)
         sent, received = b"".join(pieces), bytearray()
         for size in [*cuts, len(sent)]:
             data, sent = sent[:size], sent[size:]
@@ -528,6 +534,4 @@ def test_what_is_known_changes_no_answer(pieces, cuts):
                 received += piece
         return bytes(received), session.finished, session.abort, session.next_deadline()
 
-    reader_module._known.clear()
-    server_module._heads.clear()
     assert outcome() == outcome()
