@@ -15,6 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Collection, Iterable
 
     from netstack.link.interface import Interface
@@ -150,6 +151,14 @@ class Poller:
                 ready = poll.poll(self._milliseconds(left))
             self._judge(monotonic() - began, spun=spins)
         return self._read_wake_fd(ready)
+
+    @staticmethod
+    def follow(lock: threading.Lock, seconds: float) -> None:
+        """Sleep as a follower does, on a lock of its own, for at most that long.
+
+        Here since this module is interpreted: a signal that came before is handled first.
+        """
+        lock.acquire(True, seconds)
 
     def glance(self) -> list[tuple[int, int]]:
         """Return what is ready; only inside a section while nobody leads."""

@@ -155,7 +155,7 @@ class Turns(Sections):
                 left = min(deadline - monotonic(), threading.TIMEOUT_MAX)
                 lock = waiter.lock
                 assert lock is not None  # made when it began to follow
-                lock.acquire(True, max(left, 0.0))
+                self.poller.follow(lock, max(left, 0.0))
                 continue
             if gives_way and not self.turn.acquire(True, _GIVE_WAY_S):
                 self.yielding = False
