@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from netstack.app.http import kept
 from netstack.app.http.files import Files
 from netstack.app.http.headers import Headers
 from netstack.app.http.kept import MAX_FILES, MAX_SIZE, SETTLED_NS
@@ -179,6 +180,15 @@ def test_htt_40_a_file_swapped_for_a_link_out_is_not_served(root, files):
     assert get(files, "/a.txt")[0] == 404
     (root / "a.txt").unlink()
     (root / "a.txt").symlink_to(root.parent / "outside" / "secret.txt")
+    assert get(files, "/a.txt")[0] == 404
+
+
+def test_htt_40_a_link_to_the_same_file_is_a_link(root, files, monkeypatch):
+    # As on a file system that does not stamp what is renamed.
+    monkeypatch.setattr(kept, "_identity", lambda state: (state.st_ino, state.st_mode))
+    get(files, "/a.txt")
+    os.replace(root / "a.txt", root.parent / "outside" / "a.txt")
+    (root / "a.txt").symlink_to(root.parent / "outside" / "a.txt")
     assert get(files, "/a.txt")[0] == 404
 
 

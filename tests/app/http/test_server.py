@@ -424,6 +424,17 @@ def test_answers_gathered_keep_their_order_and_the_connection_its_rules(known, s
     assert first.closed == second.closed == "close"
 
 
+def test_an_answer_read_in_drops_is_whole_before_the_next(known, serve):
+    class Drops(BytesBody):
+        def read(self, limit):
+            return super().read(min(limit, 3))
+
+    handler = lambda request: Answer(200, (), Drops(b"0123456789"))  # noqa: E731
+    for _ in range(2):
+        conversation = serve(handler).send((GET + b"\r\n") * 3)
+        assert [body for _, body in conversation.responses()] == [b"0123456789"] * 3
+
+
 def test_a_target_that_is_refused_is_refused_again(known, serve):
     data = GET + b"\r\n" + b"GET /.. HTTP/1.1\r\nHost: a\r\n\r\n" + GET + b"\r\n"
     for _ in range(3):
