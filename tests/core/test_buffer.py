@@ -55,7 +55,7 @@ def test_send_buffer_behaves_as_plain_bytes(steps, limit):
             start, end = model.range(size, where)
             pieces = buffer.pieces(start, end, limit)
             assert len(pieces) <= limit
-            assert all(piece.readonly for piece in pieces)
+            assert all(memoryview(piece).readonly for piece in pieces)
             assert b"".join(pieces) == model.stream[start:end]
             handed_out.append((pieces, model.stream[start:end]))
         else:
