@@ -30,6 +30,12 @@ def in_place(name):
     return f"_layout_{name}"
 
 
+def large(number):
+    """Return the name of an integer that C has to be told the type of, None for any other."""
+    is_int = type(number) is int
+    return f"_large_{number}" if is_int and 0x7FFFFFFF < number < 1 << 63 else None
+
+
 def is_property(node):
     """Say whether a method is a property that only reads."""
     return (
@@ -247,6 +253,7 @@ class Rewriter(ast.NodeVisitor):
         self._members = {}
         self._inside = 0
         self.imported = set()  # (module, function): what is called of others
+        self.large = set()  # integers
 
     def text(self):
         """Return the rewritten source."""
@@ -347,11 +354,22 @@ class Rewriter(ast.NodeVisitor):
             return
         number = self._world.constant(self._module, node.id)
         if number is not None:
-            text = repr(number) if number >= 0 else f"({number!r})"
-            self._edits.replace(node.lineno, node.col_offset, node.end_col_offset, text)
+            self._replace_whole(node, self._number(number))
         elif self._world.is_c_function(self._module, node.id):
             text = f'globals()["{node.id}"]'  # handed around: C functions are no objects
             self._edits.replace(node.lineno, node.col_offset, node.end_col_offset, text)
+
+    def visit_Constant(self, node):
+        if self._inside and large(node.value):
+            self._replace_whole(node, self._number(node.value))
+
+    def _number(self, number):
+        """A literal beyond 31 bits would be an object, and so all that is computed with it."""
+        name = large(number)
+        if name is None:
+            return repr(number) if number >= 0 else f"({number!r})"
+        self.large.add(number)
+        return name
 
     def visit_Call(self, node):
         function = node.func

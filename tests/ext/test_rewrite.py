@@ -78,6 +78,10 @@ def reworded(tmp_path, monkeypatch):
         ("return make", 'return globals()["make"]'),
         ("return make(more=5)", "return make(more=5, number=1)"),
         ("return unknown.half", "return unknown.half"),
+        ("return box.size & 0xFFFFFFFF", "return box.size & _large_4294967295"),
+        ("return -0x80000000", "return -_large_2147483648"),
+        ("return 0x7FFFFFFF", "return 0x7FFFFFFF"),
+        ("return 1 << 63, 0x8000000000000000", "return 1 << 63, 0x8000000000000000"),
     ],
 )
 def test_a_line_is_reworded(reworded, line, expected):
@@ -120,3 +124,10 @@ def test_slots_are_declared_as_fields_and_methods_for_c(reworded, tmp_path):
     assert "cpdef object grow(self, long long by, bint twice=*)" in text
     assert "cpdef Box _make_Box(long long size, long long spare=*)" in text
     assert "cpdef long long _get_Box_half(Box self) except? -1" in text
+
+
+def test_a_large_number_is_declared_with_its_type(reworded, tmp_path):
+    """C would take it for an object, and so all that is computed with it."""
+    reworded("def f(seq: int) -> int:\n    return seq & 0xFFFFFFFF")
+    text = (tmp_path / "declared/of/package.one/package/one.pxd").read_text()
+    assert 'const long long _large_4294967295 "4294967295LL"' in text
