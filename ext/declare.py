@@ -16,7 +16,7 @@ import ast
 import os
 
 from known import Declarations
-from rewrite import FUNCTIONS, Rewriter, all_arguments, fits, in_place, large
+from rewrite import FUNCTIONS, Rewriter, all_arguments, fits, in_place, unspelt
 from sources import C_TYPES, Module, package, plain_annotation, slots_of
 
 _NUMBERS = ("int", "float", "bool")
@@ -173,7 +173,7 @@ def write(sources, directory, plain, seams, circle):
         rewriter = Rewriter(declared, modules[name])
         text = rewriter.text()
         types, functions = _Writer(declared, modules[name]).text(rewriter.imported)
-        functions = _large_numbers(rewriter.large) + functions
+        functions = _numbers(rewriter.unspelt) + functions
         # Variables are nobody else's business: who edits a function need not translate the rest.
         others = [line for line in types.split("\n") if "@cython.locals" not in line]
         _write_declarations(common, name, "\n".join(others))
@@ -186,9 +186,9 @@ def write(sources, directory, plain, seams, circle):
     return found
 
 
-def _large_numbers(numbers):
-    lines = [f'    const long long {large(each)} "{each}LL"\n' for each in sorted(numbers)]
-    return "".join(["cdef extern from *:\n", *lines]) if lines else ""
+def _numbers(numbers):
+    lines = [f"    {unspelt(each)[1]}\n" for each in sorted(numbers)]
+    return "".join(['cdef extern from "math.h":\n', *lines]) if lines else ""
 
 
 def _write_declarations(directory, name, text):

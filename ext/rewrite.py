@@ -9,6 +9,7 @@ of a compiled module can't be changed at run time.
 """
 
 import ast
+from math import inf
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _INLINE = (ast.JoinedStr, ast.FormattedValue)  # CPython 3.11 tells wrong columns inside
@@ -30,10 +31,16 @@ def in_place(name):
     return f"_layout_{name}"
 
 
-def large(number):
-    """Return the name of an integer that C has to be told the type of, None for any other."""
-    is_int = type(number) is int
-    return f"_large_{number}" if is_int and 0x7FFFFFFF < number < 1 << 63 else None
+def unspelt(number):
+    """Return (name, declaration) of a number that no literal says to C, (None, "") for others.
+
+    Integers beyond 31 bits would be objects, and so all that is computed with them.
+    """
+    if number == inf:
+        return "_infinite", 'const double _infinite "((double)INFINITY)"'
+    if type(number) is int and 0x7FFFFFFF < number < 1 << 63:
+        return f"_large_{number}", f'const long long _large_{number} "{number}LL"'
+    return None, ""
 
 
 def is_property(node):
@@ -94,6 +101,8 @@ def constants(tree):
     """Return the numbers that a module names once, at its top: name -> value."""
     found, seen = {}, set()
     for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "math":
+            found.update((each.name, inf) for each in node.names if each.name == "inf")
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             targets, value = [node.target], node.value
         elif isinstance(node, ast.Assign):
@@ -253,7 +262,7 @@ class Rewriter(ast.NodeVisitor):
         self._members = {}
         self._inside = 0
         self.imported = set()  # (module, function): what is called of others
-        self.large = set()  # integers
+        self.unspelt = set()  # numbers
 
     def text(self):
         """Return the rewritten source."""
@@ -360,15 +369,14 @@ class Rewriter(ast.NodeVisitor):
             self._edits.replace(node.lineno, node.col_offset, node.end_col_offset, text)
 
     def visit_Constant(self, node):
-        if self._inside and large(node.value):
+        if self._inside and type(node.value) is int and unspelt(node.value)[0]:
             self._replace_whole(node, self._number(node.value))
 
     def _number(self, number):
-        """A literal beyond 31 bits would be an object, and so all that is computed with it."""
-        name = large(number)
+        name, _ = unspelt(number)
         if name is None:
             return repr(number) if number >= 0 else f"({number!r})"
-        self.large.add(number)
+        self.unspelt.add(number)
         return name
 
     def visit_Call(self, node):

@@ -3,7 +3,7 @@
 Theory of operation. A retransmission deadline moves on every ACK, so moving one must be cheap:
 a timer is a deadline field, and the heap holds at most one *useful* entry a timer. Arming later
 than the queued entry only writes the field; the entry, when it comes up, sees that it is early
-and queues itself again. Disarming writes ``None``. Stale entries are swept when they outnumber
+and queues itself again. Disarming writes ``NEVER``. Stale entries are swept when they outnumber
 the live ones. Ties fire in order of arming (serial numbers), never by ``id``. The heap is an
 index only: ``rebuild`` derives it from the armed timers again, after a step that was cut.
 """
@@ -11,10 +11,15 @@ index only: ``rebuild`` derives it from the armed timers again, after a step tha
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+NEVER = inf
+"""The deadline of what is not to happen, in seconds."""
 
 
 class Timer:
@@ -28,8 +33,8 @@ class Timer:
         # With an owner, a plain function: a bound method each would cost 64 octets a connection.
         self.callback = callback
         self.owner = owner
-        self.deadline: float | None = None
-        self.queued: float | None = None  # when the heap's useful entry comes up
+        self.deadline: float = NEVER
+        self.queued: float = NEVER  # when the heap's useful entry comes up
         # Ageing, keepalive, probes, TIME-WAIT: a simulation in which only such timers are left
         # is deadlocked.
         self.housekeeping = housekeeping
@@ -67,16 +72,19 @@ class TimerQueue:
 
     def arm(self, timer: Timer, deadline: float) -> None:
         """Let ``timer`` fire at ``deadline`` (seconds), whatever it was armed for before."""
-        if timer.deadline is None:
+        if deadline == NEVER:
+            self.disarm(timer)
+            return
+        if timer.deadline == NEVER:
             self._armed[timer] = None
         timer.deadline = deadline
-        if timer.queued is None or deadline < timer.queued:
+        if deadline < timer.queued:
             self._push(timer, deadline)
 
     def disarm(self, timer: Timer) -> None:
         """Let ``timer`` not fire."""
-        if timer.deadline is not None:
-            timer.deadline = None
+        if timer.deadline != NEVER:
+            timer.deadline = NEVER
             self._armed.pop(timer, None)
             if len(self._heap) > 64:
                 self._sweep()
@@ -85,8 +93,8 @@ class TimerQueue:
         """Derive the heap from the armed timers: an exception may have hit between two lines."""
         self._heap = []
         for timer in tuple(self._armed):
-            timer.queued = None
-            if timer.deadline is None:
+            timer.queued = NEVER
+            if timer.deadline == NEVER:
                 del self._armed[timer]
             else:
                 self._push(timer, timer.deadline)
@@ -108,11 +116,11 @@ class TimerQueue:
         # Only entries that are their timer's useful one, and whose timer is armed, stay.
         kept = []
         for entry in self._heap:
-            timer = entry[2]
+            timer: Timer = entry[2]
             if entry[0] != timer.queued:
                 continue
-            if timer.deadline is None:
-                timer.queued = None
+            if timer.deadline == NEVER:
+                timer.queued = NEVER
             else:
                 kept.append(entry)
         heapify(kept)
@@ -120,20 +128,24 @@ class TimerQueue:
 
     def next_deadline(self) -> float | None:
         """Return the earliest deadline, or None; exact, and never later than needed."""
+        deadline = self.earliest()
+        return None if deadline == NEVER else deadline
+
+    def earliest(self) -> float:
+        """Return the earliest deadline, or NEVER."""
         heap = self._heap
         while heap:
-            when, _, timer = heap[0]
-            deadline = timer.deadline
-            if when == timer.queued and deadline is not None:
-                if deadline <= when:
-                    return when
-                heappop(heap)
-                self._push(timer, deadline)
-                continue
+            first = heap[0]
+            when: float = first[0]
+            timer: Timer = first[2]
+            if when == timer.queued and timer.deadline <= when:
+                return when
             heappop(heap)
             if when == timer.queued:
-                timer.queued = None
-        return None
+                timer.queued = NEVER
+                if timer.deadline != NEVER:
+                    self._push(timer, timer.deadline)
+        return NEVER
 
     def run_due(self, now: float) -> int:
         """Fire every timer whose deadline is at or before ``now``; return how many fired.
@@ -143,11 +155,11 @@ class TimerQueue:
         """
         due: list[Timer] = []
         while True:
-            deadline = self.next_deadline()
-            if deadline is None or deadline > now:
+            deadline = self.earliest()
+            if deadline > now or deadline == NEVER:
                 break
-            timer = heappop(self._heap)[2]
-            timer.queued = None
+            timer: Timer = heappop(self._heap)[2]
+            timer.queued = NEVER
             due.append(timer)
         fired = 0
         due.reverse()
@@ -155,27 +167,27 @@ class TimerQueue:
             while due:
                 timer = due.pop()
                 # An earlier callback of this round may have disarmed or moved it.
-                if timer.deadline is None:
+                if timer.deadline == NEVER:
                     continue
                 if timer.deadline > now:
-                    if timer.queued is None:
+                    if timer.queued == NEVER:
                         self._push(timer, timer.deadline)
                     continue
-                timer.deadline = None
+                timer.deadline = NEVER
                 self._armed.pop(timer, None)
                 fired += 1
                 timer.fire(now)
         finally:
             # A callback that raised must not cost the others of the round their turn.
             for timer in reversed(due):
-                if timer.deadline is not None and timer.queued is None:
+                if timer.deadline != NEVER and timer.queued == NEVER:
                     self._push(timer, timer.deadline)
         self._sweep()
         return fired
 
     def only_housekeeping(self) -> bool:
         """Return whether no armed timer can bring anything but upkeep."""
-        return all(entry[2].housekeeping for entry in self._heap if entry[2].deadline is not None)
+        return all(entry[2].housekeeping for entry in self._heap if entry[2].deadline != NEVER)
 
 
 class EventHeap:

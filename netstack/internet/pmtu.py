@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from netstack.core.timers import Timer
+from netstack.core.timers import NEVER, Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +72,7 @@ class PmtuCache:
         if len(self._entries) >= config.pmtu_max_entries:
             del self._entries[next(iter(self._entries))]
         self._entries[destination] = PmtuEntry(mtu, fragment, expires)
-        if self._timer.deadline is None:
+        if self._timer.deadline == NEVER:
             self._context.timers.arm(self._timer, expires)
         self._on_change()
         return mtu

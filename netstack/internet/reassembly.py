@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.checksum import internet_checksum
 from netstack.core.intervals import Intervals
-from netstack.core.timers import Timer
+from netstack.core.timers import NEVER, Timer
 from netstack.device.base import Frame
 from netstack.internet.errors import ErrorKind
 from netstack.internet.packet import ReceivedPacket
@@ -222,7 +222,7 @@ class Reassembler:
         owned[key] = None
         self._hold(key[0], len(owned) - 1, len(owned))
         self.size += datagram.size
-        if self._timer.deadline is None:
+        if self._timer.deadline == NEVER:
             self._context.timers.arm(self._timer, expires)
         self._make_room(key)
         return datagram

@@ -11,7 +11,7 @@ import pytest
 from netstack.core.config import Config, TcpConfig
 from netstack.core.errors import NetstackError
 from netstack.core.rng import Rng
-from netstack.core.timers import EventHeap
+from netstack.core.timers import NEVER, EventHeap
 from netstack.device.base import Medium
 from netstack.device.cable import Cable
 from netstack.stack import Stack
@@ -36,9 +36,9 @@ def check_sender(connection):
     assert 0 <= sender.flight_size <= sender.snd_nxt - sender.snd_una
     assert sender.snd_una <= sender.snd_nxt <= sender.snd_max
     if sender.queue:
-        assert sender.timer_deadline is not None
-        assert connection.timer.deadline is not None
-    elif sender.timer_deadline is not None:
+        assert sender.timer_deadline != NEVER
+        assert connection.timer.deadline != NEVER
+    elif sender.timer_deadline != NEVER:
         assert sender.end > sender.snd_nxt  # it waits for the window, a route, or room
 
 

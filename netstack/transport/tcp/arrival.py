@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.errors import Refused, Reset
 from netstack.core.seqnum import MASK, diff, unwrap
+from netstack.core.timers import NEVER
 from netstack.core.trace import Reason
 from netstack.transport.tcp import ecn, fast_open, output, urgent, user_timeout
 from netstack.transport.tcp.autotuning import grow_send_buffer
@@ -48,7 +49,7 @@ def receive_segment(connection: Connection, segment: Segment, now: float) -> Non
     if not flags & ACK:
         connection.tcp.context.drop("tcp.no_ack", segment.segments)
         return
-    if connection.idle_deadline is not None:
+    if connection.idle_deadline != NEVER:
         connection.restart_keepalive()
     if not _check_ack(connection, segment, seq, now):
         return

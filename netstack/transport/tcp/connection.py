@@ -12,7 +12,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from netstack.core.errors import Aborted, LocalProtocolError, NetstackError, Reset
-from netstack.core.timers import Timer
+from netstack.core.timers import NEVER, Timer
 from netstack.core.trace import Reason, StateChanged, SystemCall
 from netstack.transport.events import (
     Closed,
@@ -158,7 +158,7 @@ class Connection:
         self.ttl: int | None = None
         self.traffic_class = 0
         self.timer = Timer(timeouts.handle_timer, self)
-        self.idle_deadline: float | None = None  # keepalive, FIN-WAIT-2
+        self.idle_deadline: float = NEVER  # keepalive, FIN-WAIT-2
         self.confirmed_at = 0.0  # when the link layer was last told of progress
         self.challenge_deadline = 0.0  # no challenge ACK before
         self.dirty = False
@@ -494,7 +494,7 @@ class Connection:
         self.set_state(State.TIME_WAIT)
         self.sender.discard()
         self.receiver.out_of_order = None
-        self.idle_deadline = None
+        self.idle_deadline = NEVER
         self.tcp.on_time_wait(self)
         self.notify_closed(None)
 
@@ -577,7 +577,7 @@ class Connection:
             return
         if self.orphan and self.linger is not None:
             return  # SO_LINGER's time goes on
-        self.idle_deadline = None
+        self.idle_deadline = NEVER
         if self.keepalive and self.state >= State.ESTABLISHED:
             self.start_idle_timer(options.keepalive_times(self)[0])
 
@@ -586,19 +586,13 @@ class Connection:
         state = self.state
         if state is CLOSED or state is TIME_WAIT:
             return
-        deadline = self.sender.timer_deadline
-        other = self.receiver.ack_deadline
-        if other is not None and (deadline is None or other < deadline):
-            deadline = other
-        urgent = deadline is not None and not self.sender.persist
-        other = self.idle_deadline
-        if other is not None and (deadline is None or other < deadline):
-            deadline = other
+        deadline = min(self.sender.timer_deadline, self.receiver.ack_deadline)
         timer = self.timer
-        timer.housekeeping = not urgent
+        timer.housekeeping = deadline == NEVER or self.sender.persist
+        deadline = min(deadline, self.idle_deadline)
         if deadline == timer.deadline:
             return
-        if deadline is None:
+        if deadline == NEVER:
             self.tcp.context.timers.disarm(timer)
         else:
             self.tcp.context.timers.arm(timer, deadline)

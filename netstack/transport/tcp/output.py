@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.errors import Unreachable
 from netstack.core.seqnum import MASK
+from netstack.core.timers import NEVER
 from netstack.core.trace import Reason, SegmentSent
 from netstack.device.base import HEADROOM, MAX_PAYLOAD_BUFFERS, Checksum, Frame, GsoType
 from netstack.transport.tcp import ecn, fast_open, pmtud, user_timeout
@@ -184,7 +185,7 @@ def _transmit_data(connection: Connection, now: float) -> bool:
         limit = _burst_limit(connection, min(room, MAX_SUPER_SEGMENT))
         transmission = next_range(sender, now, limit)
         if transmission is None:
-            if not sender.queue and sender.timer_deadline is None and needs_persist(sender):
+            if not sender.queue and sender.timer_deadline == NEVER and needs_persist(sender):
                 sender.start_persist(now)
             return False
         if room < min(transmission.end - transmission.start, sender.mss):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.buffer import ReceiveBuffer
 from netstack.core.seqnum import MASK
+from netstack.core.timers import NEVER
 from netstack.core.trace import Reason
 from netstack.transport.tcp.autotuning import TUNE_FROM, ReceiveTuner
 from netstack.transport.tcp.limits import FLOOR, LARGE_FLOOR
@@ -92,7 +93,7 @@ class Receiver:
         self.peer_closed = False
         self.quickack: QuickAcks | None = None  # acknowledge everything at once, for a while
         self.ack_reason: Reason | None = None
-        self.ack_deadline: float | None = None
+        self.ack_deadline: float = NEVER
 
     def open(self, irs: int) -> None:
         """Take the peer's initial sequence number."""
@@ -274,7 +275,7 @@ class Receiver:
             quick.heard_at = now
         if self.unacked >= 2 * self.mss or quick or self.unacked >= ACK_AT_LEAST_EVERY:
             self.ack_reason = self.ack_reason or Reason.ACK
-        elif self.ack_deadline is None:
+        elif self.ack_deadline == NEVER:
             self.ack_deadline = now + delay
 
     def on_ack_sent(self) -> None:
@@ -282,7 +283,7 @@ class Receiver:
         self.last_ack_sent = self.rcv_nxt
         self.unacked = 0
         self.ack_reason = None
-        self.ack_deadline = None
+        self.ack_deadline = NEVER
         if self.quickack is not None:
             self.quickack.left -= 1
             if self.quickack.left <= 0:

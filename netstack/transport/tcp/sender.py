@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from netstack.core.buffer import SendBuffer
 from netstack.core.seqnum import unwrap
+from netstack.core.timers import NEVER
 from netstack.core.trace import Reason
 from netstack.transport.tcp import tail_probe
 from netstack.transport.tcp.autotuning import send_sizes
@@ -123,10 +124,10 @@ class Sender:
         self.nodelay: bool = not config.nagle
         self.cork: int | None = None  # corked: short segments may end here at most
         self.small_end = iss  # end of the last short segment sent
-        self.timer_deadline: float | None = None
+        self.timer_deadline: float = NEVER
         self.timer_kind = ""
-        self.rto_deadline: float | None = None
-        self._reorder_deadline: float | None = None
+        self.rto_deadline: float = NEVER
+        self._reorder_deadline: float = NEVER
         self.tail_probe: TailProbe | None = None  # made by the first, until all are explained
         self.persist = False
         self.timeouts = 0  # expiries since the last progress
@@ -216,7 +217,7 @@ class Sender:
             queue.resent(sent, end, now, self.mss, self.rtt.config.msl)
             if start == self.snd_una and transmission.reason is not Reason.TLP:
                 # As Linux does: what the timer waits for has only now left again.
-                self.rto_deadline = None
+                self.rto_deadline = NEVER
             self.retransmitted_segments += sent.segments
             self.retransmitted_octets += end - start
         self.flight_sent = self.snd_nxt - self.snd_una - queue.lost_octets - queue.sacked_octets
@@ -236,14 +237,16 @@ class Sender:
         if self.persist:
             self.timer_kind, self.timer_deadline = "persist", now + self.rtt.timeout()
             return
-        if self.rto_deadline is None:
+        if self.rto_deadline == NEVER:
             self.rto_deadline = now + self.rtt.timeout()
         self.timer_kind, self.timer_deadline = "rto", self.rto_deadline
-        if self._reorder_deadline is not None:
+        if self._reorder_deadline != NEVER:
             if self._reorder_deadline < self.rto_deadline:
                 self.timer_kind, self.timer_deadline = "reorder", self._reorder_deadline
-        elif (probe_at := tail_probe.deadline(self, now)) is not None:
-            self.timer_kind, self.timer_deadline = "tlp", probe_at
+        else:
+            probe_at = tail_probe.deadline(self, now)
+            if probe_at != NEVER:
+                self.timer_kind, self.timer_deadline = "tlp", probe_at
 
     def start_persist(self, now: float) -> None:
         """Data waits for the window alone: probe it from one timeout on (RFC 9293 3.8.6.1)."""
@@ -253,7 +256,7 @@ class Sender:
 
     def wait(self, now: float) -> None:
         """Nothing can leave, for want of a route or of room below: try again, not forever."""
-        if self.timer_deadline is None and (self.queue or self.end > self.snd_nxt):
+        if self.timer_deadline == NEVER and (self.queue or self.end > self.snd_nxt):
             if not self.queue:
                 self.last_progress = now
             self.restart_timer(now)
@@ -267,7 +270,7 @@ class Sender:
         self._stop_timer()
 
     def _stop_timer(self) -> None:
-        self.timer_deadline = self.rto_deadline = self._reorder_deadline = None
+        self.timer_deadline = self.rto_deadline = self._reorder_deadline = NEVER
 
     # ---- what came back --------------------------------------------------------------------
 
@@ -326,13 +329,13 @@ class Sender:
     def _restart_timers(self, now: float, *, advanced: bool) -> None:
         """Something was delivered, so all timers start over (RFC 6298 5.3)."""
         self.persist = False
-        self._reorder_deadline = None
+        self._reorder_deadline = NEVER
         timeout = self.recovery.reorder_timeout if self.recovery is not None else None
         if timeout is not None:
             self._reorder_deadline = now + timeout
         if advanced:
             self._stop_rto()
-        elif self.rto_deadline is not None:
+        elif self.rto_deadline != NEVER:
             # What was backed off for a silence that is over waits no longer than it would now.
             self.rto_deadline = min(self.rto_deadline, now + self.rtt.timeout())
         if self.queue.ranges:
@@ -346,8 +349,8 @@ class Sender:
         self.rate.sample(now, self.delivered, self.rtt.srtt, limited=limited)
 
     def _stop_rto(self) -> None:
-        self.rto_deadline = None
-        self.timer_deadline = None
+        self.rto_deadline = NEVER
+        self.timer_deadline = NEVER
 
     def _advance(self, ack: int, now: float, gone: list[SentRange]) -> None:
         if gone and self.acked_size < self.mss:
@@ -403,7 +406,7 @@ class Sender:
 
     def on_reorder_timer(self, now: float) -> None:
         """What may have been overtaken has had its time (RFC 8985 6.2)."""
-        self._reorder_deadline = None
+        self._reorder_deadline = NEVER
         if self.recovery is not None:
             flight = max(self.flight_size, self.flight_sent)
             self.recovery.on_reorder_timer(now, self.snd_nxt, flight)
@@ -461,7 +464,7 @@ class Sender:
         self.timeouts += 1
         self.rtt.back_off()
         self.tail_probe = None
-        self._reorder_deadline = None
+        self._reorder_deadline = NEVER
         self.restart_timer(now)  # also if nothing can leave now
 
     def on_window(self, window: int, *, grew: bool) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netstack.core.timers import NEVER
 from netstack.core.trace import Reason
 from netstack.transport.tcp.recovery import Phase
 from netstack.transport.tcp.transmission import Transmission
@@ -60,8 +61,8 @@ class TailProbe:
             self.unexplained -= 1
 
 
-def deadline(sender: Sender, now: float) -> float | None:
-    """Return when to probe if nothing is delivered or sent until then (RFC 8985 7.2)."""
+def deadline(sender: Sender, now: float) -> float:
+    """Return when to probe if nothing is delivered or sent until then (RFC 8985 7.2), or NEVER."""
     recovery, srtt = sender.recovery, sender.rtt.srtt
     if (
         not sender.sack_on
@@ -70,7 +71,7 @@ def deadline(sender: Sender, now: float) -> float | None:
         or (recovery is not None and recovery.frto)
         or sender.snd_nxt <= sender.snd_una
     ):
-        return None
+        return NEVER
     timeout = 2 * srtt
     if sender.flight_size <= sender.mss and not sender.queue.sacked_octets:
         timeout += MAX_ACK_DELAY  # beyond a gap, no acknowledgment is delayed
@@ -78,11 +79,11 @@ def deadline(sender: Sender, now: float) -> float | None:
     probe, rto = sender.tail_probe, sender.rto_deadline
     if probe is None or not probe.count:
         # No later than the retransmission timer, and then in its place.
-        return now + timeout if rto is None else min(now + timeout, rto)
+        return min(now + timeout, rto)
     if probe.count >= MAX_PROBES:
-        return None
+        return NEVER
     again = now + timeout * (1 << probe.count)
-    return again if rto is None or again < rto else None
+    return again if again < rto else NEVER
 
 
 def next_probe(sender: Sender, now: float) -> Transmission | None:

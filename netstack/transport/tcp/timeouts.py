@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from netstack.core.errors import TimedOut
-from netstack.core.timers import Timer
+from netstack.core.timers import NEVER, Timer
 from netstack.core.trace import Reason
 from netstack.transport.tcp import fast_open, options, output, pmtud
 from netstack.transport.tcp.state import LINGERING, State
@@ -24,14 +24,14 @@ def handle_timer(connection: Connection, now: float) -> None:
     """Do what is due at ``now``, and arm the timer again."""
     connection.tcp.current = connection
     receiver, sender = connection.receiver, connection.sender
-    if receiver.ack_deadline is not None and receiver.ack_deadline <= now:
-        receiver.ack_deadline = None
+    if receiver.ack_deadline <= now:
+        receiver.ack_deadline = NEVER
         connection.set_ack(Reason.DELAYED_ACK)
-    if sender.timer_deadline is not None and sender.timer_deadline <= now:
-        sender.timer_deadline = None
+    if sender.timer_deadline <= now:
+        sender.timer_deadline = NEVER
         _on_sender_timer(connection, now)
-    if connection.idle_deadline is not None and connection.idle_deadline <= now:
-        connection.idle_deadline = None
+    if connection.idle_deadline <= now:
+        connection.idle_deadline = NEVER
         _on_idle_timer(connection, now)
     connection.update_timer()
     connection.tcp.current = None
@@ -113,7 +113,7 @@ def _on_idle_timer(connection: Connection, now: float) -> None:
         return
     idle, interval, probes = options.keepalive_times(connection)
     connection.idle_deadline = now + interval
-    if connection.sender.timer_deadline is not None:
+    if connection.sender.timer_deadline != NEVER:
         return  # retransmissions or window probes ask the peer already, and R2 bounds them
     sent = connection.keepalive_probes_sent
     limit = connection.user_timeout or connection.peer_timeout

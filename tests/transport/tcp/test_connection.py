@@ -9,6 +9,7 @@ import pytest
 
 from netstack.core.errors import TimedOut, Unreachable
 from netstack.core.seqnum import MASK
+from netstack.core.timers import NEVER
 
 
 def send(peer, data):
@@ -86,7 +87,7 @@ def test_nothing_in_flight_leaves_no_timer(peer):
     send(peer, b"x" * 5_000)
     peer.segments()
     peer.inject("A", seq=1, ack=5_001)
-    assert peer.connection.timer.deadline is None
+    assert peer.connection.timer.deadline == NEVER
 
 
 def test_fin_is_repeated_until_acknowledged(peer):

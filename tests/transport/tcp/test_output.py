@@ -4,6 +4,7 @@ import pytest
 
 from netstack.core.address import parse_address
 from netstack.core.config import Config, TcpConfig
+from netstack.core.timers import NEVER
 from netstack.core.trace import SegmentSent
 from netstack.device.base import Capabilities, Device, GsoType, Medium
 from netstack.device.offload import segment
@@ -196,4 +197,4 @@ def test_smaller_path_mtu_repeats_super_segments_in_smaller_pieces():
     assert all(length % 960 == 0 for _, length, _ in frames[:-1])
     assert sending.connection.sender.congestion.cwnd == before
     sending.acknowledge(20_000)
-    assert sending.connection.sender.timer_deadline is None
+    assert sending.connection.sender.timer_deadline == NEVER

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netstack.core.timers import NEVER
 from netstack.core.trace import Reason
 from netstack.transport.tcp.receiver import Receiver
 
@@ -120,7 +121,7 @@ def test_two_full_segments_are_acknowledged_one_is_delayed():
     assert receiver.ack_reason is Reason.ACK
     receiver.on_ack_sent()
     assert receiver.ack_reason is None
-    assert receiver.ack_deadline is None
+    assert receiver.ack_deadline == NEVER
 
 
 def test_at_least_one_acknowledgment_in_64_kib():

@@ -6,6 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from netstack.core.config import TcpConfig
 from netstack.core.seqnum import MASK
+from netstack.core.timers import NEVER
 from netstack.core.trace import Reason
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.rtt import RttEstimator
@@ -166,7 +167,7 @@ class SenderMachine(RuleBasedStateMachine):
     @invariant()
     def timer_runs_while_octets_are_in_flight(self):
         if self.sender.queue:
-            assert self.sender.timer_deadline is not None
+            assert self.sender.timer_deadline != NEVER
         if self.sender.recovering:
             assert self.sender.queue
 
@@ -217,7 +218,7 @@ def test_recovery_repeats_each_hole_once():
     ]
     sender.on_ack(ISS + 1_001, 1.3, None)
     assert not sender.recovering
-    assert sender.timer_deadline is None
+    assert sender.timer_deadline == NEVER
 
 
 def test_a_forged_flood_of_duplicate_acks_inflates_by_the_flight_only():

@@ -4,6 +4,7 @@ import pytest
 
 from netstack.core.config import TcpConfig
 from netstack.core.seqnum import MASK
+from netstack.core.timers import NEVER
 from netstack.core.trace import Reason
 from netstack.transport.tcp.congestion import make
 from netstack.transport.tcp.recovery import Phase
@@ -235,7 +236,7 @@ def test_where_the_tail_has_arrived_the_head_is_the_probe():
     flow = Probed(segments=2)
     flow.ack(0, (1, 2))
     flow.sender.recovery.reorder_timeout = None
-    flow.sender._reorder_deadline = None  # as after a loss that was no loss
+    flow.sender._reorder_deadline = NEVER  # as after a loss that was no loss
     flow.sender.restart_timer(flow.now)
     assert flow.probe() == 0
     flow.ack(2)
