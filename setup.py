@@ -36,15 +36,19 @@ transport.tcp.recovery transport.tcp.rtt transport.tcp.scoreboard transport.tcp.
 transport.tcp.tail_probe transport.tcp.time_wait transport.tcp.timeouts
 transport.tcp.transmission transport.tcp.urgent transport.tcp.user_timeout
 stack
-driver.section driver.turns driver.waiter
+driver.repair driver.section driver.turns driver.waiter
 socket.base socket.stream
 """
 
 # One of each a stack, so that they have no __slots__; extension types all the same.
 SINGLE = (
+    "netstack.driver.repair.Repairs",
     "netstack.driver.section.Sections",
     "netstack.driver.turns.Turns",
+    "netstack.internet.addresses.LocalAddresses",
+    "netstack.internet.internet.Internet",
     "netstack.internet.ipv4.Ipv4",
+    "netstack.internet.pathfinder.Pathfinder",
     "netstack.link.ethernet.EthernetInterface",
     "netstack.link.interface.Interface",
     "netstack.link.neighbour.NeighbourCache",
@@ -53,9 +57,6 @@ SINGLE = (
     "netstack.stack.Stack",
     "netstack.transport.tcp.protocol.Tcp",
 )
-
-# Tests, and devices of others, bring their own.
-SEAMS = ("netstack.link.interface.Interface", "netstack.stack.Stack")
 
 # In the first, modules name each other's types in circles: then the second is always loaded first.
 CIRCLE, FIRST = "netstack.transport.tcp.", "netstack.transport.tcp.protocol"
@@ -138,7 +139,7 @@ def modules(cythonize):
 
     names = ["netstack." + name for name in COMPILED.split()]
     sources = {name: name.replace(".", "/") + ".py" for name in names}
-    worded = declare.write(sources, "build/declared", SINGLE, SEAMS, CIRCLE)
+    worded = declare.write(sources, "build/declared", SINGLE, CIRCLE)
     manifest = "build/declared/manifest.py"
     with open(manifest, "w", encoding="utf-8") as file:
         file.write(f"SOURCES = { {name: fingerprint(sources[name]) for name in names} }\n")

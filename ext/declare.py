@@ -48,7 +48,14 @@ class _Writer:
         if where == self.module.name:
             return name
         self.imported.add(owner)
-        return name
+        return self._alias(owner)
+
+    def _alias(self, owner):
+        """Return what another module's type is called here, where its name may mean another."""
+        where, name = owner
+        if self.all.owner(self.module, ast.Name(name)) == owner:
+            return name
+        return f"_of_{where.replace('.', '_')}_{name}"
 
     # ---- classes ---------------------------------------------------------------------------
 
@@ -124,7 +131,7 @@ class _Writer:
         # First that they exist: modules name each other's types in circles.
         head.extend(f"cdef class {name}" for name in self.module.classes if not self._based(name))
         for module, name in sorted(self.imported):
-            head.append(f"from {module} cimport {name} as {name}")
+            head.append(f"from {module} cimport {name} as {self._alias((module, name))}")
         return "\n".join(head + body) + "\n", "\n".join(self._function_imports(used)) + "\n"
 
     def _based(self, name):
@@ -156,17 +163,16 @@ class _Writer:
         return lines
 
 
-def write(sources, directory, plain, seams, circle):
+def write(sources, directory, plain, circle):
     """Write declarations and rewritten sources of ``sources`` (name -> path) below ``directory``.
 
     ``plain``: classes without ``__slots__`` ("package.module.Class") that are extension types too.
-    ``seams``: classes that others may stand in for, so that arguments of theirs are any objects.
     ``circle``: the package in which modules may name each other's types in circles.
     Returns the source to compile and the folders to search for declarations for each module.
     """
     modules = {name: Module(name, path, plain) for name, path in sources.items()}
     others = {name: each for name, each in package("netstack").items() if name not in modules}
-    declared = Declarations(modules, others, seams, circle)
+    declared = Declarations(modules, others, circle)
     common = os.path.join(directory, "common")
     found = {}
     for name in sorted(modules):

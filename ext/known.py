@@ -11,16 +11,21 @@ from sources import attributes_of, plain_annotation
 from variables import Variables
 
 LAYOUT = "netstack.wire.layout"
-_SEQUENCES = ("list", "Sequence", "Iterable", "Iterator", "deque")
+_SEQUENCES = ("list", "tuple", "Sequence", "Iterable", "Iterator", "deque")
+
+
+def _is_of_one(held):
+    """Say whether a tuple is of one type and any length."""
+    last = held.elts[-1] if isinstance(held, ast.Tuple) else None
+    return isinstance(last, ast.Constant) and last.value is ...
 
 
 class Declarations:
     """What all modules declare, and in which of them which type may be named."""
 
-    def __init__(self, modules, others, seams, circle):
+    def __init__(self, modules, others, circle):
         self.modules = modules
         self.others = others  # the package's sources that are not compiled
-        self.seams = seams
         self.circle = circle
         self.runtime = {name: each.runtime for name, each in {**others, **modules}.items()}
         known = set(self.runtime)
@@ -274,9 +279,8 @@ class Declarations:
         return self._usable(module, self.owner(module, node)) if node is not None else None
 
     def _usable(self, module, owner):
-        if owner is None or ".".join(owner) in self.seams:
-            return None
-        return owner if self.may_name(module.name, owner[0]) else None
+        usable = owner is not None and self.may_name(module.name, owner[0])
+        return owner if usable else None
 
     def attributes(self, owner):
         """Return what each attribute of a class itself is annotated with, or looks like."""
@@ -294,7 +298,8 @@ class Declarations:
             and isinstance(annotation.value, ast.Name)
             and annotation.value.id in _SEQUENCES
         ):
-            return self.named(module, annotation.slice)
+            held = annotation.slice
+            return self.named(module, held.elts[0] if _is_of_one(held) else held)
         return None
 
     def variables(self, module, function):

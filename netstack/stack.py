@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from netstack.core.address import IPAddress, parse_address, parse_cidr, parse_mac, parse_prefix
 from netstack.core.context import Context
 from netstack.core.errors import Unreachable
+from netstack.core.timers import NEVER
 from netstack.device.base import Device, Frame, Medium
 from netstack.device.loopback import LoopbackDevice
 from netstack.internet.internet import Internet
@@ -188,7 +189,7 @@ class Stack:
     def receive(self, device: Device, frames: Iterable[Frame | Buffer], now: float) -> None:
         """Take one burst of frames that ``device`` returned. Never transmits, never raises."""
         self.enter(now)
-        interface = self._interfaces.get(device)
+        interface: Interface | None = self._interfaces.get(device)
         burst = [frame if isinstance(frame, (Frame, bytes)) else bytes(frame) for frame in frames]
         if interface is None:
             self.context.drop("stack.unknown_device", len(burst))
@@ -217,8 +218,7 @@ class Stack:
         for device in self._silent:
             if device.pending():
                 self.receive(device, device.receive_burst(), now)
-        due = context.timers.next_deadline()
-        if due is not None and due <= context.now:
+        if context.timers.earliest() <= context.now:
             try:
                 context.timers.run_due(context.now)
             except Exception as error:
@@ -280,6 +280,11 @@ class Stack:
 
     def next_deadline(self) -> float | None:
         """Return when ``poll`` is next needed, in seconds; <= now: at once; None: not at all."""
+        deadline = self.earliest()
+        return None if deadline == NEVER else deadline
+
+    def earliest(self) -> float:
+        """Return when ``poll`` is next needed, NEVER for not at all."""
         now = self.context.now
         if self.tcp.dirty:
             return now
@@ -289,7 +294,14 @@ class Stack:
         for device in self._silent:
             if device.pending():
                 return now
-        return self.context.timers.next_deadline()
+        return self.context.timers.earliest()
+
+    def waits_for_output(self) -> bool:
+        """Return whether a device left frames waiting that it was offered."""
+        for output in self._outputs:  # noqa: SIM110 - C has no generators
+            if output.frames:
+                return True
+        return False
 
     # ---- endpoints -------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from netstack.link.interface import Interface
     from netstack.stack import Stack
@@ -63,7 +63,6 @@ class Poller:
         weakref.finalize(self, _close_all, self._owned).atexit = False
         self.watched: dict[int, tuple[Stack, Interface]] = {}
         self.waits_for_output = False
-        self._known: list[tuple[Stack, int]] = []
         self._failed: set[int] = set()
         self._poll: select.poll | None = None
         self._many_cpus = _cpus() > 1
@@ -81,17 +80,6 @@ class Poller:
         except BlockingIOError:
             return  # it is readable, which is all that was asked for
 
-    def changed(self, stacks: Iterable[Stack]) -> bool:
-        """Return whether a device came or went since ``rebuild``."""
-        return self._poll is None or self._known != [(each, each.attachments) for each in stacks]
-
-    @property
-    def misses_output(self) -> bool:
-        """Whether a device has output waiting, and the leader doesn't watch for its room."""
-        if self.waits_for_output:
-            return False
-        return any(interface.queued for _, interface in self.watched.values())
-
     def watch_output(self) -> None:
         """Watch for room those devices that have output waiting.
 
@@ -108,19 +96,23 @@ class Poller:
                 poll.modify(descriptor, select.POLLIN | (select.POLLOUT if waits else 0))
                 self.waits_for_output |= waits
 
-    def rebuild(self, stacks: Iterable[Stack]) -> None:
-        """Watch the devices that ``stacks`` have now; only for the leader, in its section."""
+    def rebuild(self, stacks: Iterable[Stack], on_pending: Callable[[], None]) -> None:
+        """Watch the devices that ``stacks`` have now; those without descriptor call back.
+
+        Only for the leader, in its section.
+        """
         poll = select.poll()
         poll.register(self.wake_fd, select.POLLIN)
-        self._known = [(stack, stack.attachments) for stack in stacks]
         self.watched = {}
         self._failed = set()
         for stack in stacks:
             for interface in stack.interfaces:
                 descriptor = interface.device.fileno()
-                if descriptor >= 0:
-                    self.watched[descriptor] = (stack, interface)
-                    poll.register(descriptor, select.POLLIN)
+                if descriptor < 0:
+                    interface.device.on_pending = on_pending
+                    continue
+                self.watched[descriptor] = (stack, interface)
+                poll.register(descriptor, select.POLLIN)
         self.waits_for_output = False
         self._poll = poll
 
@@ -193,7 +185,10 @@ class Poller:
 
     def _read_wake_fd(self, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
         wake_fd = self.wake_fd
-        if not any(descriptor == wake_fd for descriptor, _ in ready):
+        for descriptor, _ in ready:
+            if descriptor == wake_fd:
+                break
+        else:
             return ready
         try:
             os.read(wake_fd, 4096)
@@ -209,5 +204,4 @@ class Poller:
         self.wake_fd = self.write_fd = -1
         self._poll = None
         self.watched = {}
-        self._known = []
         _close_all(self._owned)

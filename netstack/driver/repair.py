@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -85,6 +84,15 @@ class Repairs:
             return False
         return True
 
+    def poll(self, stack: Stack, now: float) -> None:
+        """Poll ``stack``, as ``guard`` would."""
+        try:
+            stack.poll(now)
+        except Exception as error:
+            if in_main_thread():
+                raise
+            self._bug(stack, error, now)
+
     def handle(self, handler: Callable[[Event, float], None], event: Event, now: float) -> None:
         """Run an endpoint's handler; a bug in it costs that endpoint."""
         try:
@@ -103,7 +111,12 @@ class Repairs:
         self, stack: Stack, device: Device, frames: Sequence[Frame | bytes], now: float
     ) -> None:
         """Hand a burst to ``stack``, the rest of it too if a bug ends a part."""
-        if not self.guard(stack, partial(stack.receive, device, frames), now):
+        try:
+            stack.receive(device, frames, now)
+        except Exception as error:
+            if in_main_thread():
+                raise
+            self._bug(stack, error, now)
             self._receive_rest(stack, now)
 
     def _receive_rest(self, stack: Stack, now: float) -> None:

@@ -41,6 +41,8 @@ class Sections:
         self.stacks: tuple[Stack, ...] = ()
         self.handlers: dict[int, tuple[object, Callable[[Event, float], None]]] = {}
         self.mirrors: dict[int, tuple[object, Mirror]] = {}
+        self.watched_stacks: tuple[Stack, ...] | None = None  # by the leader, and how often
+        self.watched_attachments = 0  # devices had come to or gone from them
         self.deferred: deque[Callable[[float], None]] = deque()
         self.touched: dict[int, object] = {}
         self.services: deque[Callable[[], None]] = deque()  # to be started after the section
@@ -118,14 +120,14 @@ class Sections:
             quiet = True
             earliest = inf
             for stack in self.stacks:
-                deadline = stack.next_deadline()
-                if deadline is not None and deadline <= now:
-                    self.repairs.guard(stack, stack.poll, now)
+                deadline = stack.earliest()
+                if deadline <= now:
+                    self.repairs.poll(stack, now)
                     deadline = now
                     quiet = False
                 if self._pull_events(stack, now):
                     quiet = False
-                if deadline is not None and deadline < earliest:
+                if deadline < earliest:
                     earliest = deadline
             if quiet:
                 break
@@ -139,27 +141,49 @@ class Sections:
     def _pull_events(self, stack: Stack, now: float) -> bool:
         """Note whom events concern and run handlers; return whether there were any."""
         for count in range(_EVENTS):
-            event = stack.next_event()
+            event: Event | None = stack.next_event()
             if event is None:
                 return count > 0
             source = event.source
             self.touched[id(source)] = source
-            known = self.handlers.get(id(source))
-            if known is not None:
-                self.repairs.handle(known[1], event, now)
+            if self.handlers:
+                known = self.handlers.get(id(source))
+                if known is not None:
+                    self.repairs.handle(known[1], event, now)
         return True
 
     def _leader_is_late(self) -> bool:
         """Return whether the leader sleeps too long, or watches not what it should."""
-        if self.earliest < self.sleep_until or self.poller.changed(self.stacks):
+        if self.earliest < self.sleep_until or self.devices_changed():
             return True
-        return self.poller.misses_output
+        return not self.poller.waits_for_output and self.output_waits()
+
+    def devices_changed(self) -> bool:
+        """Return whether a stack, or a device of one, came or went since the leader looked."""
+        return self.stacks is not self.watched_stacks or (
+            self.watched_attachments != self.attachments()
+        )
+
+    def attachments(self) -> int:
+        """Return how often a device came to any of the stacks, or left it."""
+        found = 0
+        for stack in self.stacks:
+            found += stack.attachments
+        return found
+
+    def output_waits(self) -> bool:
+        """Return whether a device left frames waiting."""
+        for stack in self.stacks:  # noqa: SIM110 - C has no generators
+            if stack.waits_for_output():
+                return True
+        return False
 
     def _wake_touched(self, moved: bool) -> None:
         touched = self.touched
-        for waiter in tuple(self.waiters):
-            if self._concerns(waiter, moved):
-                self.wake_waiter(waiter)
+        if self.waiters:
+            for waiter in tuple(self.waiters):
+                if self._concerns(waiter, moved):
+                    self.wake_waiter(waiter)
         leader = self.leader
         if self.sleep_until and leader is not None and self._concerns(leader, moved):
             self.wake_leader()

@@ -139,7 +139,8 @@ class Turns(Sections):
                     self.heir = None
                 elif now - self._stepped_at > _IN_PASSING_S and self._nobody_leads():
                     moved = self._step_in_passing(now)
-                self.waiters.pop(waiter, None)
+                if self.waiters:
+                    self.waiters.pop(waiter, None)
                 result = self._look(waiter, condition, now, moved)
                 if result is not PENDING or now >= deadline:
                     self._leave(waiter)
@@ -223,7 +224,8 @@ class Turns(Sections):
         return False
 
     def _leave(self, waiter: Waiter) -> None:
-        self.waiters.pop(waiter, None)
+        if self.waiters:
+            self.waiters.pop(waiter, None)
         if self.heir is waiter:
             self.heir = None
         leader = self.leader
@@ -232,6 +234,7 @@ class Turns(Sections):
             self.sleep_until = 0.0
             self._release_departures()
         if leader is None and self.heir is None:
+            heir: Waiter
             for heir in tuple(self.waiters):
                 if not heir.dead:
                     self.heir = heir
@@ -268,13 +271,13 @@ class Turns(Sections):
             known = self.poller.watched.get(descriptor)
             if known is None or known[0] not in self.stacks:
                 continue
-            stack, interface = known
-            device = interface.device
+            stack: Stack = known[0]
+            device = known[1].device
             if mask & ~_OUTPUT and not self._receive(stack, device, now, mask):
                 self.poller.ignore(descriptor)
                 stack.context.count("driver.device_failed")
             if mask & _OUTPUT:
-                self.repairs.guard(stack, stack.poll, now)
+                self.repairs.poll(stack, now)
             moved = True
         return moved
 
@@ -300,14 +303,13 @@ class Turns(Sections):
     # -- devices without descriptors, and devices that go -------------------------------------
 
     def _watch_devices(self) -> None:
-        poller = self.poller
-        if poller.changed(self.stacks):
-            for stack in self.stacks:
-                for device in stack.devices:
-                    if device.fileno() < 0:
-                        device.on_pending = self._note_pending
-            poller.rebuild(self.stacks)
-        poller.watch_output()
+        if self.devices_changed():
+            attachments = self.attachments()
+            self.poller.rebuild(self.stacks, self._note_pending)
+            # Last: a step that is cut before does it again.
+            self.watched_stacks, self.watched_attachments = self.stacks, attachments
+        if self.poller.waits_for_output or self.output_waits():
+            self.poller.watch_output()
 
     def _note_pending(self) -> None:
         # Inside a section its settle looks anyway.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from netstack.core.address import InterfaceAddress, IPAddress, Prefix
     from netstack.core.context import Context
     from netstack.device.base import Frame
+    from netstack.internet.path import Path
     from netstack.link.interface import Interface
 
 
@@ -56,8 +57,6 @@ class Internet:
             self._ipv4.forward = Forwarder(
                 context, self.routes, self._ipv4, self.send_error
             ).forward
-        self.path = self._paths.path
-        self.send = self._ipv4.send
 
     @property
     def generation(self) -> int:
@@ -163,6 +162,37 @@ class Internet:
     def open_echo(self) -> EchoEndpoint:
         """Return a new endpoint for echo requests."""
         return self._echo.open()
+
+    # Going down
+
+    def path(
+        self,
+        destination: IPAddress,
+        source: IPAddress | None = None,
+        interface: Interface | None = None,
+    ) -> Path:
+        """Return the way to ``destination``, from ``source`` and through ``interface`` if given.
+
+        Raises: Unreachable if there is no route or no address to send from.
+        """
+        return self._paths.path(destination, source, interface)
+
+    def send(
+        self,
+        path: Path,
+        protocol: int,
+        frame: Frame,
+        *,
+        hop_limit: int | None = None,
+        traffic_class: int = 0,
+        dont_fragment: bool = False,
+        flow: object = None,
+    ) -> bool:
+        """Send the packet whose payload begins at ``frame.start``; see ``Ipv4.send``."""
+        return self._ipv4.send(
+            path, protocol, frame, hop_limit=hop_limit, traffic_class=traffic_class,
+            dont_fragment=dont_fragment, flow=flow,
+        )  # fmt: skip
 
     # Questions
 

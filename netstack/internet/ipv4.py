@@ -40,7 +40,7 @@ from netstack.wire.layout import header_sum, ipv4_fields, octets_at, put_ipv4
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netstack.core.context import Context
+    from netstack.core.context import Context, Counter
     from netstack.device.base import Frame
     from netstack.internet.addresses import LocalAddresses
     from netstack.internet.path import Path
@@ -86,8 +86,8 @@ class Ipv4:
         self.handlers: dict[int, Callable[[ReceivedPacket], None]] = {}
         self.forward: Callable[[ReceivedPacket], None] | None = None
         self.intercepted: set[int] = set()  # protocols taken whatever the destination
-        self._received = context.counter("ipv4.packets_received")
-        self._sent = context.counter("ipv4.packets_sent")
+        self._received: Counter = context.counter("ipv4.packets_received")
+        self._sent: Counter = context.counter("ipv4.packets_sent")
 
     # Going up
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from netstack.core.address import InterfaceAddress, IPAddress
-    from netstack.core.context import Context
+    from netstack.core.context import Context, Counter
     from netstack.device.base import Device, Frame
 
 
@@ -59,8 +59,8 @@ class Interface:
         self.on_change: Callable[[], None] | None = None
         self._rest: list[Frame] = []  # the burst under way
         self._next = 0  # of it
-        self._frames_received = context.counter("link.frames_received")
-        self._octets_received = context.counter("link.octets_received")
+        self._frames_received: Counter = context.counter("link.frames_received")
+        self._octets_received: Counter = context.counter("link.octets_received")
         self.on_unresolved: Callable[[IPAddress, Frame, int], None] | None = None
         self.output = OutputQueue(
             context, device, self.name, self.link_octets, self.min_frame_octets

@@ -20,7 +20,7 @@ from netstack.device.base import Checksum
 from netstack.device.offload import complete_checksum, cut_frame, wire_frames
 
 if TYPE_CHECKING:
-    from netstack.core.context import Context
+    from netstack.core.context import Context, Counter
     from netstack.device.base import Device, Frame
 
 _PARTIAL = Checksum.PARTIAL
@@ -97,9 +97,9 @@ class OutputQueue:
         self._last: _Flow | None = None  # of a ring: the next is the one whose turn it is
         self._spare: _Flow | None = None  # one that left: most often it is the next to come
         self._cut: _Cut | None = None  # of the first flow's super-segment
-        self._frames_sent = context.counter("link.frames_sent")
-        self._octets_sent = context.counter("link.octets_sent")
-        self._supers_sent = context.counter("link.super_segments_sent")
+        self._frames_sent: Counter = context.counter("link.frames_sent")
+        self._octets_sent: Counter = context.counter("link.octets_sent")
+        self._supers_sent: Counter = context.counter("link.super_segments_sent")
 
     def room(self, flow: object) -> int:
         """Return how many octets ``flow`` may queue now."""

@@ -20,6 +20,7 @@ from netstack.core.timers import TimerQueue
 from netstack.device.base import Capabilities, Device, Frame
 from netstack.driver.base import PENDING
 from netstack.driver.realtime import RealTimeDriver
+from netstack.stack import Stack
 from netstack.transport.events import Closed, Readable, Writable
 
 DATA, BUG, CLOSE = 0, 1, 2
@@ -155,14 +156,16 @@ class FakeConnection:
             self.stack.post(Closed(self, self.error))
 
 
-class FakeStack:
+class FakeStack(Stack):
+    """A stack to the driver, which is all that it is."""
+
     def __init__(self, *devices: Device) -> None:
         self.context = Context("fake", seed=1)
-        self.devices: list[Device] = []
-        self.interfaces: list[FakeInterface] = []
+        self.attachments = 0
+        self.ends: list[FakeInterface] = []
         self.connections: dict[int, FakeConnection] = {}
         self.dirty: dict[FakeConnection, None] = {}
-        self.events: deque = deque()
+        self.told: deque = deque()
         self.current: FakeConnection | None = None
         self.timers = TimerQueue()
         self.rest = iter(())
@@ -170,18 +173,25 @@ class FakeStack:
             self.attach(device)
 
     def attach(self, device: Device) -> None:
-        self.devices.append(device)
-        self.interfaces.append(FakeInterface(device))
+        self.ends.append(FakeInterface(device))
+        self.attachments += 1
 
     @property
-    def attachments(self) -> int:
-        return len(self.devices)
+    def devices(self) -> list[Device]:
+        return [end.device for end in self.ends]
+
+    @property
+    def interfaces(self) -> list[FakeInterface]:
+        return self.ends
+
+    def waits_for_output(self) -> bool:
+        return any(end.queue for end in self.ends)
 
     def connection(self, number: int) -> FakeConnection:
         return self.connections.setdefault(number, FakeConnection(self, number))
 
     def post(self, event) -> None:
-        self.events.append(event)
+        self.told.append(event)
 
     def receive(self, device: Device, frames, now: float) -> None:
         self.rest = iter(frames)
@@ -212,21 +222,21 @@ class FakeStack:
         for connection in tuple(self.dirty):
             while connection.outbox:
                 kind, data = connection.outbox[0]
-                self.interfaces[0].queue.append(_HEAD.pack(connection.number, kind) + data)
+                self.ends[0].queue.append(_HEAD.pack(connection.number, kind) + data)
                 connection.outbox.popleft()
             self.post(Writable(connection))
             del self.dirty[connection]
-        for interface in self.interfaces:
-            interface.flush()
+        for end in self.ends:
+            end.flush()
 
-    def next_deadline(self) -> float | None:
+    def earliest(self) -> float:
         pending = any(device.pending() for device in self.devices)
-        if self.dirty or pending or any(i.queue and not i.busy for i in self.interfaces):
+        if self.dirty or pending or any(end.queue and not end.busy for end in self.ends):
             return self.context.now
-        return self.timers.next_deadline()
+        return self.timers.earliest()
 
     def next_event(self):
-        return self.events.popleft() if self.events else None
+        return self.told.popleft() if self.told else None
 
     def abort_current(self, now: float, error=None) -> None:
         if self.current is not None:
@@ -259,7 +269,7 @@ class FakeStack:
 
     @property
     def drained(self) -> bool:
-        return not self.dirty and not any(i.queue for i in self.interfaces)
+        return not self.dirty and not any(end.queue for end in self.ends)
 
     def abort(self, now: float) -> None:
         for connection in tuple(self.connections.values()):

@@ -52,7 +52,7 @@ def reworded(tmp_path, monkeypatch):
         (package / "one.py").write_text(source)
         names = ("package.one", "package.other")
         sources = {name: name.replace(".", "/") + ".py" for name in names}
-        found = declare.write(sources, "declared", (), (), circle)
+        found = declare.write(sources, "declared", (), circle)
         text = (tmp_path / found["package.one"][0]).read_text()
         ast.parse(text)
         original = source.split("\n")

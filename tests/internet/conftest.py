@@ -11,6 +11,7 @@ from netstack.core.config import Config, Ipv4Config
 from netstack.core.context import Context
 from netstack.device.base import HEADROOM, Capabilities, Frame
 from netstack.internet.internet import Internet
+from netstack.link.interface import Interface
 from netstack.wire.ethernet import EtherType
 from netstack.wire.icmpv4 import ICMPv4Header
 from netstack.wire.ipv4 import IPv4Header
@@ -21,7 +22,7 @@ class FakeDevice:
         self.capabilities = Capabilities(mtu=mtu)
 
 
-class FakeInterface:
+class FakeInterface(Interface):
     """What the internet layer asks of an interface; keeps the packets that were sent."""
 
     def __init__(self, name, addresses, mtu):
