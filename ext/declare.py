@@ -24,6 +24,9 @@ _UNLIKELY = {"long long": "-1", "double": "-1", "bint": "-1"}
 """What a C function returns that may have raised."""
 
 
+_LOCAL = {"long long": "cython.longlong", "double": "cython.double", "bint": "cython.bint"}
+
+
 class _Writer:
     """The declarations of one module."""
 
@@ -99,12 +102,12 @@ class _Writer:
             parts.append(f"{self.c_type(argument.annotation)} {argument.arg}{default}")
         lines = []
         types = self.all.variables(self.module, node)
-        listed = ", ".join(
-            f"{name}={self._named(owner)}"
-            for name, owner in sorted(types.items())
-            if name not in given
-        )
-        if listed:
+        named = {name: self._named(owner) for name, owner in types.items() if name not in given}
+        named |= {
+            name: _LOCAL[c_type] for name, c_type in self.all.numbers(self.module, node).items()
+        }
+        if named:
+            listed = ", ".join(f"{name}={its}" for name, its in sorted(named.items()))
             lines.append(f"{indent}@cython.locals({listed})")
         returns = "object"
         if node.returns is not None and not isinstance(node.returns, ast.Constant):

@@ -306,10 +306,16 @@ class Declarations:
         """Return the extension types of a function's variables: name -> (module, class)."""
         return Variables(self, module, function).types
 
-    def annotation(self, module, node, annotations, types):
+    def numbers(self, module, function):
+        """Return the C types of a function's variables that are annotated as numbers."""
+        return Variables(self, module, function).numbers
+
+    def annotation(self, module, node, types):
         """Return the annotation of a variable or attribute, None if there is none."""
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
+            return self.annotation(module, node.value, types)
         if isinstance(node, ast.Name):
-            return annotations.get(node.id)
+            return getattr(types, "annotations", {}).get(node.id)
         if isinstance(node, ast.Attribute):
             owner = self.type_of(module, node.value, types)
             for its_module, cls in self.lineage(owner) if owner else ():
@@ -326,6 +332,8 @@ class Declarations:
             return self._member_type(module, self.type_of(module, node.value, types), node.attr)
         if isinstance(node, ast.Call):
             return self._returned(module, node.func, types)
+        if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
+            return self.element(module, self.annotation(module, node.value, types))
         if isinstance(node, ast.IfExp):
             one = self.type_of(module, node.body, types)
             return one if one == self.type_of(module, node.orelse, types) else None

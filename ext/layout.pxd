@@ -107,6 +107,10 @@ cdef inline long long u16(object octets, Py_ssize_t at) except -1:
     return _u16(_begin(octets, at, 2))
 
 
+cdef inline long long u8(object octets, Py_ssize_t at) except -1:
+    return _begin(octets, at, 1)[0]
+
+
 cdef inline bytes octets_at(object octets, Py_ssize_t at, Py_ssize_t length):
     return PyBytes_FromStringAndSize(<const char *>_begin(octets, at, length), length)
 
@@ -174,6 +178,10 @@ cdef inline int put_timestamps(
     _put_u32(p + 4, ts_val)
     _put_u32(p + 8, ts_ecr)
     return 0
+
+
+cdef inline long long whole(double number) noexcept:
+    return <long long>number
 
 
 cdef inline long long folded(long long total) noexcept:

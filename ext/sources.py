@@ -5,7 +5,8 @@ import os
 
 from rewrite import FUNCTIONS, all_arguments, constants, enums, extended
 
-C_TYPES = {"int": "long long", "float": "double", "bool": "bint", "list": "list", "dict": "dict"}
+C_TYPES = {"int": "long long", "float": "double", "bool": "bint", "list": "list", "dict": "dict",
+           "set": "set"}  # fmt: skip
 
 
 class Module:
@@ -133,7 +134,9 @@ def _note_attribute(found, target, annotation):
 
 def _guess(value, given):
     if isinstance(value, ast.Name):
-        return given.get(value.id)
+        return ast.Name("float") if value.id in ("inf", "NEVER") else given.get(value.id)
+    if isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub):
+        return _guess(value.operand, given)
     if isinstance(value, ast.Constant) and type(value.value).__name__ in C_TYPES:
         return ast.Name(type(value.value).__name__)
     if isinstance(value, (ast.List, ast.Dict)):

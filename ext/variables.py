@@ -1,8 +1,18 @@
-"""Which variables of a function always hold the same extension type."""
+"""Which variables of a function always hold the same extension type, or a number."""
 
 import ast
 
 from rewrite import all_arguments
+
+_NUMBERS = {"int": "long long", "float": "double", "bool": "bint"}
+
+
+class Types(dict):
+    """Variables and their extension types; ``annotations``: what is known of their contents."""
+
+    def __init__(self):
+        super().__init__()
+        self.annotations = {}
 
 
 class Variables:
@@ -11,25 +21,40 @@ class Variables:
     def __init__(self, declared, module, function):
         self._declared = declared
         self._module = module
-        self._annotations = {}
         self._doubtful = set()
-        self.types = {}
+        self.types = Types()
+        self._annotations = self.types.annotations
+        self.numbers = {}  # those annotated as such: name -> C type
         self._note_arguments(function)
         nodes = list(ast.walk(function))
         for node in nodes:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 self._note_annotated(node.target.id, node.annotation)
+                if isinstance(node.annotation, ast.Name) and node.annotation.id in _NUMBERS:
+                    self.numbers[node.target.id] = _NUMBERS[node.annotation.id]
+        self._note_copies(nodes)
         for node in nodes:
             if isinstance(node, ast.Assign):
                 for target in node.targets:
                     self._note_assigned(target, node.value)
             elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
-                sequence = declared.annotation(module, node.iter, self._annotations, self.types)
+                sequence = declared.annotation(module, node.iter, self.types)
                 self._note(node.target.id, declared.element(module, sequence))
             elif isinstance(node, (ast.For, ast.comprehension, ast.NamedExpr)):
                 self._doubt(node.target)
             elif isinstance(node, ast.withitem) and node.optional_vars is not None:
                 self._doubt(node.optional_vars)
+
+    def _note_copies(self, nodes):
+        """What a variable holds that is another name of an annotated attribute."""
+        found = {}
+        for node in nodes:
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                known = self._declared.annotation(self._module, node.value, self.types)
+                found.setdefault(node.targets[0].id, []).append(known)
+        for name, known in found.items():
+            if len(known) == 1 and known[0] is not None:
+                self._annotations.setdefault(name, known[0])
 
     def _note_arguments(self, function):
         for each, _ in all_arguments(function.args):

@@ -97,7 +97,7 @@ class Stack:
         the stack itself sets it to False and sees the exception."""
         self.last_error: BaseException | None = None
         # A router forwards what it got, in the pieces it got.
-        self._coalesce = not self.context.config.ipv4.forwarding
+        self._coalesce: bool = not self.context.config.ipv4.forwarding
         self._interfaces: dict[Device, Interface] = {}
         self.attachments = 0
         """How often a device came or went: whoever watches them sees whether to look again."""

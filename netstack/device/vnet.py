@@ -18,7 +18,7 @@ from typing import Final
 from netstack.core.checksum import fold, pseudo_header_sum
 from netstack.device.base import Checksum, Frame, GsoType
 from netstack.device.offload import complete_checksum, link_length
-from netstack.wire.layout import put_vnet, u16, vnet_fields
+from netstack.wire.layout import put_vnet, u8, u16, vnet_fields
 
 LENGTH: Final = 10
 """Octets of the header."""
@@ -38,7 +38,6 @@ _IPV4: Final = 0x0800
 _PARTIAL, _VALID = Checksum.PARTIAL, Checksum.VALID
 _TCP_CHECKSUM: Final = 16  # offsets of the fields in their headers
 _UDP_CHECKSUM: Final = 6
-_CHECKSUM_OFFSETS: Final = {6: _TCP_CHECKSUM, 17: _UDP_CHECKSUM}  # by IP protocol
 _CWR: Final = 0x80
 _MIN_IPV4: Final = 20
 _MIN_TCP: Final = 20
@@ -113,7 +112,7 @@ def _ip_start(frame: Frame) -> int:
     at = start + (18 if u16(header, start + 12) == _VLAN else 14)
     if size < at + _MIN_IPV4 or u16(header, at - 2) != _IPV4:
         return 0
-    return at if header[at] >> 4 == 4 else 0
+    return at if u8(header, at) >> 4 == 4 else 0
 
 
 def _is_transport(frame: Frame, at: int, offset: int) -> bool:
@@ -122,18 +121,20 @@ def _is_transport(frame: Frame, at: int, offset: int) -> bool:
     if not ip:
         return False
     header = frame.header
-    return at == ip + (header[ip] & 15) * 4 and offset == _CHECKSUM_OFFSETS.get(header[ip + 9])
+    protocol = u8(header, ip + 9)
+    expected = _TCP_CHECKSUM if protocol == 6 else _UDP_CHECKSUM if protocol == 17 else -1
+    return at == ip + (u8(header, ip) & 15) * 4 and offset == expected
 
 
 def _note_gso(frame: Frame, kind: int, gso_size: int) -> str | None:
     """Check a super-segment against its octets and note how it is to be cut."""
     header, ip = frame.header, _ip_start(frame)
-    if kind != TCPV4 or not ip or header[ip + 9] != 6:
+    if kind != TCPV4 or not ip or u8(header, ip + 9) != 6:
         return "link.unknown_offload"
-    tcp = ip + (header[ip] & 15) * 4
+    tcp = ip + (u8(header, ip) & 15) * 4
     if tcp < ip + _MIN_IPV4 or len(header) < tcp + _MIN_TCP or not gso_size:
         return "link.bad_offload"
-    payload = tcp + (header[tcp + 12] >> 4 << 2)
+    payload = tcp + (u8(header, tcp + 12) >> 4 << 2)
     length = ip + u16(header, ip + 2) - payload
     if payload < tcp + _MIN_TCP or length < 0 or length != len(header) - payload:
         return "link.bad_offload"

@@ -52,7 +52,7 @@ class Sections:
         self.yielding = False
         self.turn = threading.Lock()
         self.turn.acquire()
-        self.earliest = inf  # what the last settle found
+        self.earliest: float = inf  # what the last settle found
         self.looking: Waiter | None = None
 
     def wake(self, endpoint: object) -> None:
@@ -199,6 +199,8 @@ class Sections:
 
     def _concerns(self, waiter: Waiter, moved: bool) -> bool:
         endpoint = waiter.endpoint
+        if endpoint is not None and not self.touched:
+            return False
         return moved if endpoint is None else id(endpoint) in self.touched
 
     def wake_waiter(self, waiter: Waiter) -> None:

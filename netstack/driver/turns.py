@@ -193,7 +193,7 @@ class Turns(Sections):
                     waiter.left = True
                     self.torn = False
                 raise
-            if result is not PENDING and id(waiter.endpoint) in self.mirrors:
+            if self.mirrors and result is not PENDING and id(waiter.endpoint) in self.mirrors:
                 self.touched[id(waiter.endpoint)] = waiter.endpoint
             self.settle(now, moved)
             moved = False
@@ -234,6 +234,11 @@ class Turns(Sections):
             self.sleep_until = 0.0
             self._release_departures()
         if leader is None and self.heir is None:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Name an heir, or let the background know that nobody leads."""
+        if self.waiters:
             heir: Waiter
             for heir in tuple(self.waiters):
                 if not heir.dead:
@@ -241,7 +246,7 @@ class Turns(Sections):
                     self.wake_waiter(heir)
                     return
                 self.waiters.pop(heir, None)
-            self.background.hurry()
+        self.background.hurry()
 
     def _abandon(self, waiter: Waiter) -> None:
         """Leave by an exception: repair if it cut a section, and pass the lead on."""

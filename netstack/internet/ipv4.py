@@ -35,7 +35,7 @@ from netstack.wire.ipv4 import (
     OptionType,
     parse_options,
 )
-from netstack.wire.layout import header_sum, ipv4_fields, octets_at, put_ipv4
+from netstack.wire.layout import folded, header_sum, ipv4_fields, octets_at, put_ipv4
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +80,7 @@ class Ipv4:
         on_error: Callable[[ReceivedPacket, ErrorKind, int], None],
     ) -> None:
         self._context = context
+        self._default_ttl: int = context.config.ipv4.default_ttl
         self._addresses = addresses
         self._reassembler = reassembler
         self._on_error = on_error
@@ -273,17 +274,14 @@ class Ipv4:
         identification = counter.value
         counter.value = (identification + frame.segments) & 0xFFFF
         flags = FLAG_DONT_FRAGMENT if dont_fragment and not path.fragment else 0
-        if hop_limit is None:
-            hop_limit = self._context.config.ipv4.default_ttl
+        ttl: int = self._default_ttl if hop_limit is None else hop_limit
         # The checksum is the sum of nine words, of which four, the addresses', are known.
-        total = (
+        total = folded(
             path.pseudo_header_sum + (0x4500 | traffic_class) + total_length + identification
-            + flags + (hop_limit << 8 | protocol)
+            + flags + (ttl << 8 | protocol)
         )  # fmt: skip
-        total = (total & 0xFFFF) + (total >> 16)
-        total = (total & 0xFFFF) + (total >> 16)
         put_ipv4(
-            header, start, traffic_class, total_length, identification, flags, hop_limit, protocol,
+            header, start, traffic_class, total_length, identification, flags, ttl, protocol,
             total ^ 0xFFFF, path.addresses,
         )  # fmt: skip
         if total_length > path.mtu:

@@ -106,7 +106,8 @@ class NeighbourCache:
         self._known: OrderedDict[bytes, Neighbour] = OrderedDict()
         self._unresolved: OrderedDict[bytes, Neighbour] = OrderedDict()
         # RFC 4861 6.3.2: uniformly between 0.5 and 1.5 of the base value.
-        self._reachable_time = config.reachable_time * (0.5 + context.rng.child(name).random())
+        share = 0.5 + context.rng.child(name).random()
+        self._reachable_time: float = config.reachable_time * share
         self._lifetimes = {
             NeighbourState.REACHABLE: self._reachable_time,
             NeighbourState.STALE: -inf,
@@ -129,7 +130,7 @@ class NeighbourCache:
 
     def lookup(self, address: IPAddress) -> bytes | None:
         """Return the link address to send to now, or None if it has to be resolved first."""
-        entry = self._known.get(address.packed)
+        entry: Neighbour | None = self._known.get(address.packed)
         if self.context.trace is not None:
             self._trace_lookup(address, hit=entry is not None)
         if entry is None:

@@ -43,6 +43,8 @@ MSG_PEEK = int(std.MSG_PEEK)
 MSG_WAITALL = int(getattr(std, "MSG_WAITALL", 0x100))
 RECEIVE_FLAGS = MSG_DONTWAIT | MSG_PEEK | MSG_WAITALL
 SEND_FLAGS = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_OOB
+# An attribute of a module costs what a method call does.
+_ENOTCONN, _EPIPE = errno.ENOTCONN, errno.EPIPE
 _OF_THE_SOCKET = frozenset(
     {"reuse_address", "reuse_port", "oob_inline", "fast_open", "fast_open_connect"}
 )  # options that no connection knows
@@ -267,7 +269,7 @@ class StreamSocket(SocketBase):
 
         Flags: MSG_DONTWAIT, MSG_PEEK, MSG_WAITALL.
         """
-        connection = self._connected(errno.ENOTCONN)
+        connection = self._connected(_ENOTCONN)
         if bufsize < 0:
             raise ValueError("negative buffersize in recv")
         timeout = self._timeout
@@ -309,7 +311,7 @@ class StreamSocket(SocketBase):
 
         As RFC 6093 has it, the mark is behind the urgent data; a read stops there.
         """
-        connection = self._connected(errno.ENOTCONN)
+        connection = self._connected(_ENOTCONN)
         return not self._peeked and self._call(lambda _now: connection.urgent_ahead == 0)
 
     def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
@@ -325,7 +327,7 @@ class StreamSocket(SocketBase):
             data = self.recv(len(view), flags)
             view[: len(data)] = data
             return len(data)
-        connection = self._connected(errno.ENOTCONN)
+        connection = self._connected(_ENOTCONN)
         condition = partial(self._receive_into, connection, view)
         return self._wait(connection, condition, "recv", self._timeout)
 
@@ -349,7 +351,7 @@ class StreamSocket(SocketBase):
         """
         if flags & MSG_FASTOPEN:
             self._refuse_fast_open()
-        connection = self._connected(errno.EPIPE)
+        connection = self._connected(_EPIPE)
         if flags & ~SEND_FLAGS:
             raise os_error(errno.EOPNOTSUPP)
         if self._held is not None:
@@ -361,8 +363,8 @@ class StreamSocket(SocketBase):
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """Queue all of ``data``; the timeout is for the whole of it."""
-        connection = self._connected(errno.EPIPE)
-        if flags & ~SEND_FLAGS:
+        connection = self._connected(_EPIPE)
+        if flags and flags & ~SEND_FLAGS:
             raise os_error(errno.EOPNOTSUPP)
         rest: Any = data if isinstance(data, bytes) else memoryview(data).cast("B")
         if self._held is not None:
@@ -495,7 +497,7 @@ class StreamSocket(SocketBase):
 
         Raises: ENOTCONN.
         """
-        connection = self._connected(errno.ENOTCONN)
+        connection = self._connected(_ENOTCONN)
         if self._connecting or connection.state is State.CLOSED:
             raise os_error(errno.ENOTCONN)
         return connection.remote

@@ -77,6 +77,11 @@ def u16(octets: Buffer, at: int) -> int:
     return int(value)
 
 
+def u8(octets: Buffer, at: int) -> int:
+    """Return the octet at ``at``."""
+    return memoryview(octets)[at]
+
+
 def octets_at(octets: Buffer, at: int, length: int) -> bytes:
     """Return a copy of ``length`` octets from ``at`` on."""
     return bytes(memoryview(octets)[at : at + length])
@@ -125,6 +130,11 @@ def put_ports(buffer: bytearray, at: int, key: bytes) -> None:
 def put_timestamps(buffer: bytearray, at: int, ts_val: int, ts_ecr: int) -> None:
     """Write the 12 octets of an aligned timestamps option (RFC 7323 appendix A)."""
     _ALIGNED_TIMESTAMPS.pack_into(buffer, at, 0x0101080A, ts_val, ts_ecr)
+
+
+def whole(number: float) -> int:
+    """Return ``number`` without its fraction."""
+    return int(number)
 
 
 def folded(total: int) -> int:

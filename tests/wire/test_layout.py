@@ -17,7 +17,7 @@ from netstack.wire import layout
 
 EXT = Path(__file__).parents[2] / "ext"
 READERS = {
-    "tcp_fields": 20, "timestamp_fields": 8, "ipv4_fields": 20, "vnet_fields": 10, "u16": 2,
+    "tcp_fields": 20, "timestamp_fields": 8, "ipv4_fields": 20, "vnet_fields": 10, "u16": 2, "u8": 1,
 }  # fmt: skip
 BUFFERS = (bytes, bytearray, memoryview)
 
@@ -96,6 +96,7 @@ def test_what_is_written_in_place_is_what_the_definition_writes(inline, numbers,
         getattr(inline, name)(mine, at, *arguments)
         getattr(layout, name)(theirs, at, *arguments)
         assert mine == theirs, name
+    assert inline.whole(sum(numbers) / 7) == layout.whole(sum(numbers) / 7)
     assert inline.folded(sum(numbers) << 7) == layout.folded(sum(numbers) << 7)
 
 
@@ -106,7 +107,7 @@ def test_nothing_is_read_or_written_beyond_a_buffer(inline, at):
     for name in READERS:
         if name != "vnet_fields":
             with pytest.raises(ValueError, match="beyond"):
-                getattr(inline, name)(bytes(62), at)
+                getattr(inline, name)(bytes(61), at)
     with pytest.raises(ValueError, match="beyond"):
         inline.put(bytearray(62), at, bytes(8))
     with pytest.raises(TypeError):

@@ -62,11 +62,11 @@ class ReceiveTuner:
     def __init__(self, receiver: Receiver, now: float) -> None:
         self.rtt: float | None = None
         self._timed = False  # by timestamps
-        self._round_end = receiver.rcv_adv
+        self._round_end: int = receiver.rcv_adv
         self._round_start = now
-        self._from = receiver.read_to  # position of the reader when the measurement began
+        self._from: int = receiver.read_to  # position of the reader when the measurement began
         self._since = now
-        self._last = receiver.buffer_size // 2  # taken in the measurement before
+        self._last: int = receiver.buffer_size // 2  # taken in the measurement before
 
     def on_text(self, receiver: Receiver, now: float, sample: float | None) -> None:
         """Text arrived in order; ``sample`` is the round trip that its timestamp echo shows."""

@@ -125,13 +125,14 @@ class Connection:
         # The path's addresses are shared by all connections that go there.
         self.local_address = path.source if path.source == local[0] else local[0]
         self.remote_address = path.destination if path.destination == remote[0] else remote[0]
-        self.local_port, self.remote_port = local[1], remote[1]
+        self.local_port: int = local[1]
+        self.remote_port: int = remote[1]
         self.path = path
         self.path_search: PathSearch | None = None  # made when its MTU is in doubt
         self.state = State.CLOSED
         self.peer_mss = 536  # RFC 9293 3.7.1, until its SYN says more
         self.ts_on = False
-        self.ts_offset = tcp.isn.timestamp_offset(local[0].packed, remote[0].packed)
+        self.ts_offset: int = tcp.isn.timestamp_offset(local[0].packed, remote[0].packed)
         self.ts_recent = 0
         self.ts_recent_at = 0.0
         self.syn_options = True  # offer scaling and timestamps in our SYN
@@ -152,7 +153,7 @@ class Connection:
         self.urgent: Urgent | None = None  # made when urgent data is sent or announced
         self.user_timeout: float | None = None
         self.peer_timeout: float | None = None  # what the peer asked for (RFC 5482)
-        self.keepalive = config.keepalive
+        self.keepalive: bool = config.keepalive
         self.keepalive_times: tuple[float, float, int] | None = None  # if not as configured
         self.keepalive_probes_sent = 0
         self.ttl: int | None = None

@@ -17,7 +17,7 @@ from netstack.transport.tcp import ecn, fast_open, pmtud, user_timeout
 from netstack.transport.tcp.state import CLOSED, SYN_RECEIVED, TIME_WAIT, State
 from netstack.transport.tcp.tail_probe import next_probe
 from netstack.transport.tcp.transmission import Transmission, needs_persist, next_range, probe
-from netstack.wire.layout import folded, put, put_ports, put_tcp, put_timestamps
+from netstack.wire.layout import folded, put, put_ports, put_tcp, put_timestamps, whole
 from netstack.wire.tcp import (
     ACK,
     CHECKSUM_OFFSET,
@@ -69,12 +69,12 @@ def advertised_mss(path: Path) -> int:
 
 def timestamp(connection: Connection, now: float) -> int:
     """Return the timestamp clock of this connection at ``now``."""
-    return (int(now * _TIMESTAMP_HZ) + connection.ts_offset) & MASK
+    return (whole(now * _TIMESTAMP_HZ) + connection.ts_offset) & MASK
 
 
 def clock(now: float, offset: int) -> int:
     """Return the timestamp clock with ``offset`` at ``now``."""
-    return (int(now * _TIMESTAMP_HZ) + offset) & MASK
+    return (whole(now * _TIMESTAMP_HZ) + offset) & MASK
 
 
 def refresh_path(connection: Connection, now: float) -> bool:
@@ -239,14 +239,14 @@ def _burst_limit(connection: Connection, room: int) -> int:
     urgent = connection.urgent
     if not connection.tcp.config.super_segments or (urgent is not None and urgent.send_up):
         return mss
-    limit = room
+    limit: int = room
     rtt = sender.rtt
     path = connection.path
     if path.gso_max_size:
         headers = path.header_size + HEADER_LENGTH + MAX_OPTIONS
         limit = min(limit, path.gso_max_size - headers)
     elif rtt.min_rtt > _BURST_TIME:
-        limit = min(limit, max(2 * mss, int(sender.congestion.cwnd * _BURST_TIME / rtt.srtt)))
+        limit = min(limit, max(2 * mss, whole(sender.congestion.cwnd * _BURST_TIME / rtt.srtt)))
     return max(limit - limit % mss, mss)
 
 

@@ -14,7 +14,7 @@ class ProportionalRateReduction:
     __slots__ = ("_delivered", "_flight_at_start", "_sent", "_ssthresh")
 
     def __init__(self, flight_size: int, ssthresh: int) -> None:
-        self._flight_at_start = max(flight_size, 1)  # RecoverFS
+        self._flight_at_start: int = max(flight_size, 1)  # RecoverFS
         self._ssthresh = ssthresh
         self._delivered = 0
         self._sent = 0

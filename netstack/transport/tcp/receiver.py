@@ -37,8 +37,8 @@ class QuickAcks:
     __slots__ = ("heard_at", "left")
 
     def __init__(self) -> None:
-        self.left = QUICK_ACKS
-        self.heard_at = -math.inf  # when text last arrived
+        self.left: int = QUICK_ACKS
+        self.heard_at: float = -math.inf  # when text last arrived
 
 
 class Receiver:
@@ -75,7 +75,7 @@ class Receiver:
         self, buffer_size: int, buffer_limit: int = 0, memory: Memory | None = None
     ) -> None:
         self.buffer_size = buffer_size
-        self.buffer_limit = max(buffer_limit, buffer_size)  # how far it may grow
+        self.buffer_limit: int = max(buffer_limit, buffer_size)  # how far it may grow
         self.memory = memory  # what the host has for all; None: no bound
         self.tuner: ReceiveTuner | None = None  # made once there is much to receive
         self.buffer: ReceiveBuffer | None = None

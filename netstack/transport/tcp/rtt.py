@@ -24,7 +24,7 @@ class RttEstimator:
         self.config = config
         self.srtt = 0.0  # 0: no sample yet
         self.rttvar = 0.0
-        self.rto = config.initial_rto
+        self.rto: float = config.initial_rto
         self.min_rtt = 0.0
         self.backoff = 0
 

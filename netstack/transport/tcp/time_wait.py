@@ -53,12 +53,12 @@ class TimeWaitRecord:
     def __init__(self, connection: Connection, now: float, deadline: float) -> None:
         receiver = connection.receiver
         self.key = connection.key
-        self.snd_nxt = connection.sender.snd_max & MASK
-        self.rcv_nxt = receiver.rcv_nxt & MASK
-        self.rcv_wnd = receiver.rcv_adv - receiver.rcv_nxt
-        self.shift = receiver.shift
-        self.ts_on = connection.ts_on
-        self.ts_recent = connection.ts_recent
+        self.snd_nxt: int = connection.sender.snd_max & MASK
+        self.rcv_nxt: int = receiver.rcv_nxt & MASK
+        self.rcv_wnd: int = receiver.rcv_adv - receiver.rcv_nxt
+        self.shift: int = receiver.shift
+        self.ts_on: bool = connection.ts_on
+        self.ts_recent: int = connection.ts_recent
         self.entered = now
         self.deadline = deadline
         self.quiet_until = 0.0  # no challenge ACK before

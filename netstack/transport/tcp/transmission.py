@@ -57,8 +57,8 @@ def _next_retransmission(sender: Sender, limit: int) -> Transmission | None:
     sent = sender.queue.first_lost()
     if sent is None:
         return None
-    window = sender.congestion.cwnd + sender.inflation - sender.flight_size
-    size = sent.end - sent.start
+    window: int = sender.congestion.cwnd + sender.inflation - sender.flight_size
+    size: int = sent.end - sent.start
     # RFC 5681 3.2: the segment that starts recovery goes whatever the window says; so does
     # one when nothing is in flight.
     if window < min(size, sender.mss) and sent.start != sender.snd_una:
@@ -80,8 +80,8 @@ def _next_new(sender: Sender, now: float, limit: int) -> Transmission | None:
         return None
     usable = sender.snd_una + sender.snd_wnd - snd_nxt
     inflation, flight_size = sender.inflation, sender.flight_size
-    window = sender.congestion.cwnd + inflation - flight_size
-    octets = min(queued, usable, limit)
+    window: int = sender.congestion.cwnd + inflation - flight_size
+    octets: int = min(queued, usable, limit)
     mss = sender.mss
     if window < min(octets, mss) and flight_size > 0:
         return None

@@ -17,8 +17,8 @@ class CongestionControl:
     def __init__(self, mss: int, initial_segments: int) -> None:
         self.mss = mss
         # RFC 6928 2: min(10 MSS, max(2 MSS, 14600)).
-        self.cwnd = min(initial_segments * mss, max(2 * mss, 14_600))
-        self.ssthresh = 1 << 30  # RFC 5681 3.1: arbitrarily high
+        self.cwnd: int = min(initial_segments * mss, max(2 * mss, 14_600))
+        self.ssthresh: int = 1 << 30  # RFC 5681 3.1: arbitrarily high
 
     def on_ack(
         self, now: float, bytes_acked: int, flight_size: int, srtt: float, rtt: float | None
