@@ -107,6 +107,10 @@ cdef inline long long u16(object octets, Py_ssize_t at) except -1:
     return _u16(_begin(octets, at, 2))
 
 
+cdef inline long long u32(object octets, Py_ssize_t at) except -1:
+    return _u32(_begin(octets, at, 4))
+
+
 cdef inline long long u8(object octets, Py_ssize_t at) except -1:
     return _begin(octets, at, 1)[0]
 
@@ -118,6 +122,12 @@ cdef inline bytes octets_at(object octets, Py_ssize_t at, Py_ssize_t length):
 cdef inline bint same(object octets, Py_ssize_t at, bytes expected) except -1:
     cdef Py_ssize_t length = PyBytes_GET_SIZE(expected)
     return memcmp(_begin(octets, at, length), PyBytes_AS_STRING(expected), length) == 0
+
+
+cdef inline bint alike(
+    object one, Py_ssize_t at, object other, Py_ssize_t there, Py_ssize_t length
+) except -1:
+    return memcmp(_begin(one, at, length), _begin(other, there, length), length) == 0
 
 
 cdef inline long long header_sum(object octets, Py_ssize_t at, Py_ssize_t length) except -1:

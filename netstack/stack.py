@@ -103,15 +103,14 @@ class Stack:
         """How often a device came or went: whoever watches them sees whether to look again."""
         self._outputs: tuple[OutputQueue, ...] = ()
         self._silent: tuple[Device, ...] = ()  # devices that no descriptor speaks for
-        self._attach_loopback()
-
-    def _attach_loopback(self) -> None:
-        device = LoopbackDevice()
-        interface = RawIpInterface(self.context, 0, device)
-        self._interfaces[device] = interface
+        self._looped = False  # something may wait in the loopback, which this stack alone fills
+        self._loopback = LoopbackDevice()
+        loop = RawIpInterface(self.context, 0, self._loopback)
+        self._loop_output: OutputQueue = loop.output
+        self._interfaces[self._loopback] = loop
         self._note_attachment()
-        self.internet.add_interface(interface)
-        self.internet.add_address(interface, parse_cidr("127.0.0.1/8"))
+        self.internet.add_interface(loop)
+        self.internet.add_address(loop, parse_cidr("127.0.0.1/8"))
 
     # ---- devices ---------------------------------------------------------------------------
 
@@ -119,7 +118,9 @@ class Stack:
         self.attachments += 1
         self._outputs = tuple(each.output for each in self._interfaces.values())
         self._silent = tuple(
-            device for device in self._interfaces if type(device).pending is not Device.pending
+            device
+            for device in self._interfaces
+            if type(device).pending is not Device.pending and device is not self._loopback
         )
 
     @property
@@ -215,6 +216,9 @@ class Stack:
         context = self.context
         if now > context.now:
             context.now = now
+        if self._looped:
+            self.receive(self._loopback, self._loopback.receive_burst(), now)
+            self._looped = self._loopback.pending()
         for device in self._silent:
             if device.pending():
                 self.receive(device, device.receive_burst(), now)
@@ -241,6 +245,8 @@ class Stack:
             drained = True
             for output in self._outputs:
                 if output.frames:
+                    if output is self._loop_output:
+                        self._looped = True
                     drained = output.flush() and drained
             if tcp.no_room:
                 tcp.room_again()  # a queue that drained wakes nobody else
@@ -286,7 +292,7 @@ class Stack:
     def earliest(self) -> float:
         """Return when ``poll`` is next needed, NEVER for not at all."""
         now = self.context.now
-        if self.tcp.dirty:
+        if self.tcp.dirty or self._looped:
             return now
         for output in self._outputs:
             if output.frames and not output.busy:

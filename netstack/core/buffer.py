@@ -32,7 +32,7 @@ _LARGE_CHUNK = 65_536
 class SendBuffer:
     """What was sent or waits to be sent, from the oldest unacknowledged octet on."""
 
-    __slots__ = ("_chunks", "_filled", "_starts", "end", "start")
+    __slots__ = ("_chunks", "_filled", "_room", "_starts", "end", "start")
 
     def __init__(self) -> None:
         self.start = 0  # stream offset of the first octet held
@@ -40,6 +40,7 @@ class SendBuffer:
         self._starts: list[int] = []
         self._chunks: list[bytes | memoryview] = []
         self._filled = 0  # octets used of the last chunk, if it is one of ours; else 0
+        self._room: memoryview | None = None  # that chunk, to be written to
 
     def append(self, data: Buffer, length: int) -> None:
         """Add the first ``length`` octets of ``data``; ``bytes`` of 4 KiB up aren't copied."""
@@ -58,16 +59,16 @@ class SendBuffer:
         view = memoryview(data).cast("B")
         taken = 0
         while taken < length:
-            if not self._filled or self._filled == len(self._chunks[-1]):
+            room = self._room
+            if room is None or self._filled == len(room):
                 self._seal()
                 # No more than half of a chunk stays unused if nothing follows.
                 size = min(max(2 * (length - taken), _SMALL_CHUNK), _LARGE_CHUNK)
                 self._starts.append(self.end)
-                self._chunks.append(memoryview(bytearray(size)))
-            chunk = self._chunks[-1]
-            assert isinstance(chunk, memoryview)  # ours, where something is filled
-            part = min(length - taken, len(chunk) - self._filled)
-            chunk[self._filled : self._filled + part] = view[taken : taken + part]
+                room = self._room = memoryview(bytearray(size))
+                self._chunks.append(room.toreadonly())
+            part = min(length - taken, len(room) - self._filled)
+            room[self._filled : self._filled + part] = view[taken : taken + part]
             self._filled += part
             self.end += part
             taken += part
@@ -76,6 +77,7 @@ class SendBuffer:
         if self._filled:
             self._chunks[-1] = unpinned(self._chunks[-1][: self._filled])
             self._filled = 0
+        self._room = None
 
     def pieces(self, start: int, end: int, limit: int) -> list[bytes | memoryview]:
         """Return at most ``limit`` buffers, whole or views, that cover ``start .. end``.
@@ -85,19 +87,20 @@ class SendBuffer:
         starts = self._starts
         index = 0 if len(starts) == 1 else bisect_right(starts, start) - 1
         result: list[bytes | memoryview] = []
-        position = start
+        position: int = start
         while position < end:
-            base = starts[index]
+            base: int = starts[index]
             chunk = self._chunks[index]
             size = len(chunk)
             index += 1
-            if position == base and base + size <= end and isinstance(chunk, bytes):
-                result.append(chunk)
-                position += size
-                continue
-            piece = memoryview(chunk)[position - base : end - base]
-            result.append(piece.toreadonly())
-            position += len(piece)
+            if isinstance(chunk, bytes):
+                if position == base and base + size <= end:
+                    result.append(chunk)
+                else:
+                    result.append(memoryview(chunk)[position - base : end - base])
+            else:
+                result.append(chunk[position - base : end - base])
+            position = min(base + size, end)
         if len(result) > limit:
             return [b"".join(result)]
         return result
@@ -109,6 +112,7 @@ class SendBuffer:
             self._starts.clear()
             self._chunks.clear()
             self._filled = 0
+            self._room = None
             return
         count = bisect_right(self._starts, offset) - 1
         if count > 0:

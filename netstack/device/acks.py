@@ -13,37 +13,22 @@ has a D-SACK (RFC 2883) stays, and the order in which segments arrived can still
 
 from __future__ import annotations
 
-from functools import cache
-from struct import Struct
 from typing import TYPE_CHECKING
 
-from netstack.core.checksum import internet_sum
 from netstack.device.base import Checksum, Medium
+from netstack.wire.layout import alike, header_sum, octets_at, u8, u16, u32
 
 if TYPE_CHECKING:
     from netstack.device.base import Frame
 
 _LINK = {Medium.ETHERNET: 14, Medium.IP: 0}
 _LARGEST = 14 + 20 + 60 + 4  # octets: a link header, IP, TCP with all options, a trailer
-_BLOCK = Struct("!II")
-_TIMESTAMPS = b"\x01\x01\x08\x0a"  # as RFC 7323 appendix A aligns them
-_SACK = b"\x01\x01\x05"  # as RFC 2018 3 shows it; its length follows
+_TIMESTAMPS = 0x0101080A  # as RFC 7323 appendix A aligns them
+_SACK = 0x0101  # as RFC 2018 3 shows it: option 5 and its length follow
 _ACK_ALONE = 0x010  # reserved bits and flags
+_MORE_AND_OFFSET = 0xBFFF  # of IP's fragment field: all but the flag not to fragment
+_HALF, _MASK = 0x80000000, 0xFFFFFFFF
 _UNKNOWN, _VALID = Checksum.UNKNOWN, Checksum.VALID
-
-_Ack = tuple[bytes, int, int, bytes, bytes, bytes, bytes]
-"""The flow (addresses and ports); the acknowledgment number; the first SACK block's right edge, 0
-without one. What must be equal besides: the link header with version and traffic class, IP's
-fields from the fragment's to the protocol, the sequence number, urgent pointer and options."""
-
-
-@cache
-def _layout(link: int, tail: int) -> Struct:
-    """Return the layout of a frame's headers: IP's without options, then TCP's.
-
-    ``tail``: octets of urgent pointer and TCP options.
-    """
-    return Struct(f"!{link + 2}sHH4sH12s4sIH4x{tail}s")
 
 
 def leave_out_superseded(frames: list[Frame], medium: Medium) -> list[Frame]:
@@ -53,93 +38,111 @@ def leave_out_superseded(frames: list[Frame], medium: Medium) -> list[Frame]:
     than an acknowledgment number, by SACK, a flag, a repeated number or another timestamp, stays,
     and so does what has a bad checksum. No ACK passes any other frame.
     """
-    link = _LINK[medium]
+    link: int = _LINK[medium]
     kept: list[Frame] = []
-    last: dict[bytes, tuple[int, _Ack]] = {}  # by flow: place and what it says
+    last: dict[bytes, int] = {}  # place of a flow's last ACK
     for frame in frames:
-        ack = _read(frame, link) if len(frame.header) - frame.start <= _LARGEST else None
-        if ack is None:
-            last.clear()
+        if not _is_pure(frame, link):
+            if last:
+                last.clear()
             kept.append(frame)
             continue
-        before = last.get(ack[0])
-        if before is not None and _supersedes(ack, before[1]):
-            place = before[0]
+        flow = octets_at(frame.header, frame.start + link + 12, 12)  # addresses and ports
+        place: int = last.get(flow, -1)
+        if place >= 0 and _supersedes(frame, kept[place], link):
             frame.segments += kept[place].segments
             kept[place] = frame
         else:
-            place = len(kept)
+            last[flow] = len(kept)
             kept.append(frame)
-        last[ack[0]] = place, ack
     return kept
 
 
-def _supersedes(ack: _Ack, before: _Ack) -> bool:
-    acknowledged = ack[1] - before[1] & 0xFFFFFFFF
-    reached = ack[2] - before[2] & 0xFFFFFFFF
-    return (
-        acknowledged < 0x80000000
-        and reached < 0x80000000
-        and acknowledged + reached > 0
-        and ack[3:] == before[3:]
-    )
-
-
-def _read(frame: Frame, link: int) -> _Ack | None:
-    """Return what a pure ACK says, with timestamps and SACK at most; None if ``frame`` is none.
+def _is_pure(frame: Frame, link: int) -> bool:
+    """Return whether a frame is an ACK and nothing else, with timestamps and SACK at most.
 
     Its checksums are verified, since it may take another's place.
     """
-    header, start = frame.header, frame.start
-    ip = start + link
-    size = len(header) - ip
-    tail = (header[ip + 32] >> 2) - 18 if size >= 40 else 0
-    if tail < 2 or size < tail + 38 or frame.payload:
-        return None
-    prefix, total, _, fragment, _, flow, seq, number, word, rest = _layout(link, tail).unpack_from(
-        header, start
-    )
-    if word & 0xFFF != _ACK_ALONE or total != tail + 38 or prefix[-2] != 0x45:
-        return None
-    if fragment[0] & 0xBF or fragment[1] or fragment[3] != 6:
-        return None
-    if not _verified(frame, ip, ip + total):
-        return None
-    at = 14 if rest[2:6] == _TIMESTAMPS else 2
-    if tail == at:
-        return flow, number, 0, prefix, fragment, seq, rest
-    block = _first_block(rest, at, number)
-    if block is None:
-        return None
-    return flow, number, block, prefix, fragment, seq, rest[: at + 8] + rest[at + 12 :]
+    header = frame.header
+    ip = frame.start + link
+    tcp = ip + 20
+    size = len(header)
+    if size - frame.start > _LARGEST or size < tcp + 20 or frame.payload:
+        return False
+    word = u16(header, tcp + 12)
+    end = tcp + (word >> 12) * 4
+    if word & 0xFFF != _ACK_ALONE or end < tcp + 20 or end > size:
+        return False
+    if u8(header, ip) != 0x45 or u16(header, ip + 2) != end - ip or u8(header, ip + 9) != 6:
+        return False
+    if u16(header, ip + 6) & _MORE_AND_OFFSET or not _verified(frame, ip, end):
+        return False
+    at = _behind_timestamps(header, tcp, end)
+    return at == end or _begins_with_block(header, at, end, u32(header, tcp + 8))
+
+
+def _behind_timestamps(header: bytes | bytearray | memoryview, tcp: int, end: int) -> int:
+    at = tcp + 20
+    return at + 12 if end >= at + 12 and u32(header, at) == _TIMESTAMPS else at
 
 
 def _verified(frame: Frame, ip: int, end: int) -> bool:
     header = frame.header
-    if internet_sum(header[ip : ip + 20]) != 0xFFFF:
+    if header_sum(header, ip, 20) != 0xFFFF:
         return False
     if frame.checksum is _UNKNOWN:
-        if (internet_sum(header[ip + 12 : end]) + 6 + end - ip - 20) % 0xFFFF:
+        if (header_sum(header, ip + 12, end - ip - 12) + 6 + end - ip - 20) % 0xFFFF:
             return False
         frame.checksum = _VALID
     return True  # a sum that is still open was never on a wire
 
 
-def _first_block(options: bytes, at: int, number: int) -> int | None:
-    """Return the right edge of the first SACK block; None for other options, or a D-SACK."""
-    length = len(options) - at - 2
-    if (
-        options[at : at + 3] != _SACK
-        or options[at + 3] != length
-        or length & 7 != 2
-        or length < 10
-    ):
-        return None
-    left, right = _BLOCK.unpack_from(options, at + 4)
-    if not 0 < left - number & 0xFFFFFFFF < 0x80000000:
-        return None
+def _begins_with_block(
+    header: bytes | bytearray | memoryview, at: int, end: int, number: int
+) -> bool:
+    """Return whether SACK blocks alone follow, of which the first is no D-SACK."""
+    length = end - at - 2
+    if length < 10 or length & 7 != 2 or u16(header, at) != _SACK:
+        return False
+    if u8(header, at + 2) != 5 or u8(header, at + 3) != length:
+        return False
+    left = u32(header, at + 4)
+    if not 0 < (left - number) & _MASK < _HALF:
+        return False
     if length > 10:
-        other_left, other_right = _BLOCK.unpack_from(options, at + 12)
-        if left - other_left & 0xFFFFFFFF < other_right - other_left & 0xFFFFFFFF:
-            return None
-    return int(right)
+        other_left, other_right = u32(header, at + 12), u32(header, at + 16)
+        return (left - other_left) & _MASK >= (other_right - other_left) & _MASK
+    return True
+
+
+def _supersedes(frame: Frame, before: Frame, link: int) -> bool:
+    """Return whether a pure ACK tells all that the one before it tells, and more."""
+    header, start, other, there = frame.header, frame.start, before.header, before.start
+    tcp, was = start + link + 20, there + link + 20
+    end = tcp + (u8(header, tcp + 12) >> 4) * 4
+    acknowledged = (u32(header, tcp + 8) - u32(other, was + 8)) & _MASK
+    if acknowledged >= _HALF or u16(header, tcp + 12) != u16(other, was + 12):
+        return False
+    # The link header with version and traffic class, IP's fields from the fragment's to the
+    # protocol, the sequence number.
+    if not (
+        alike(header, start, other, there, link + 2)
+        and alike(header, tcp - 14, other, was - 14, 4)
+        and alike(header, tcp + 4, other, was + 4, 4)
+    ):
+        return False
+    # The urgent pointer and all options, but how far the first block reaches.
+    at = _behind_timestamps(header, tcp, end)
+    reached = 0
+    if at == end:
+        if not alike(header, tcp + 18, other, was + 18, end - tcp - 18):
+            return False
+    else:
+        edge = at + 8
+        reached = (u32(header, edge) - u32(other, edge - tcp + was)) & _MASK
+        if not (
+            alike(header, tcp + 18, other, was + 18, edge - tcp - 18)
+            and alike(header, edge + 4, other, edge + 4 - tcp + was, end - edge - 4)
+        ):
+            return False
+    return reached < _HALF and acknowledged + reached > 0

@@ -16,13 +16,14 @@ from netstack.core.errors import LocalProtocolError
 from netstack.device.base import Checksum, Frame, GsoType, Medium, only_octets
 from netstack.device.cut import cut
 from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge
-from netstack.wire.layout import header_sum
+from netstack.wire.layout import header_sum, u16
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
 
+_VLAN = 0x8100
 _ETHERNET = 14  # octets of an Ethernet II header
 _IPV4 = 20  # octets of an IPv4 header without options
 _TCP_CHECKSUM = 16  # offset of the field in the TCP header
@@ -109,8 +110,7 @@ def link_length(header: Buffer, start: int, transport: int) -> int:
     """
     if (transport - start) & 3 == 0:
         return 0
-    view = memoryview(header)
-    return _ETHERNET + 4 if bytes(view[start + 12 : start + 14]) == b"\x81\x00" else _ETHERNET
+    return _ETHERNET + 4 if u16(header, start + 12) == _VLAN else _ETHERNET
 
 
 def cut_frame(frame: Frame, *, partial: bool = False) -> tuple[bytearray, list[int]]:

@@ -25,9 +25,11 @@ SPECIAL = bytes(first in (0, 127) or first >= 224 for first in range(256))
 class LocalAddresses:
     """The addresses of all interfaces of one host; ``refresh`` after each change."""
 
-    __slots__ = ("broadcasts", "groups", "local", "loopback", "refused")
+    __slots__ = ("broadcasts", "changes", "groups", "local", "loopback", "refused")
 
     def __init__(self) -> None:
+        self.changes = 0
+        """How often anything changed: what was found before that may be outdated."""
         self.local: dict[bytes, Interface] = {}
         self.broadcasts: set[bytes] = {LIMITED_BROADCAST}
         self.groups: set[bytes] = {ALL_HOSTS}
@@ -36,6 +38,7 @@ class LocalAddresses:
 
     def refresh(self, interfaces: list[Interface]) -> None:
         """Learn anew what ``interfaces`` have."""
+        self.changes += 1
         self.local.clear()
         self.broadcasts = {LIMITED_BROADCAST}
         self.loopback = None

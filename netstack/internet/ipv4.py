@@ -35,7 +35,7 @@ from netstack.wire.ipv4 import (
     OptionType,
     parse_options,
 )
-from netstack.wire.layout import folded, header_sum, ipv4_fields, octets_at, put_ipv4
+from netstack.wire.layout import folded, header_sum, ipv4_fields, octets_at, put_ipv4, same, u8
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,8 +61,26 @@ def wire_length(packet: memoryview | bytes | bytearray, start: int, total_length
     """
     if not gso_size:
         return total_length
-    tcp = start + (packet[start] & 0x0F) * 4
-    return tcp - start + (packet[tcp + 12] >> 4) * 4 + gso_size
+    tcp = start + (u8(packet, start) & 0x0F) * 4
+    return tcp - start + (u8(packet, tcp + 12) >> 4) * 4 + gso_size
+
+
+class _Pair:
+    """Source and destination of a packet, and whether nothing at all is special about them."""
+
+    __slots__ = ("changes", "destination", "octets", "source", "usual")
+
+    def __init__(self, octets: bytes, addresses: LocalAddresses) -> None:
+        self.octets = octets
+        self.changes = addresses.changes
+        source = self.source = octets[:4]
+        destination = self.destination = octets[4:]
+        self.usual: bool = (
+            destination in addresses.local
+            and not SPECIAL[source[0]]
+            and source not in addresses.refused
+            and not SPECIAL[destination[0]]
+        )
 
 
 class Ipv4:
@@ -82,6 +100,7 @@ class Ipv4:
         self._context = context
         self._default_ttl: int = context.config.ipv4.default_ttl
         self._addresses = addresses
+        self._pair: _Pair | None = None  # the last packet's: most often the next one has it too
         self._reassembler = reassembler
         self._on_error = on_error
         self.handlers: dict[int, Callable[[ReceivedPacket], None]] = {}
@@ -100,30 +119,31 @@ class Ipv4:
             self._drop("ipv4.short_header", frame)
             return
         first, traffic_class, total_length, _, flags, ttl, protocol = ipv4_fields(header, offset)
-        source = octets_at(header, offset + 12, 4)
-        destination = octets_at(header, offset + 16, 4)
         if frame.payload:
             available = len(frame) - (offset - frame.start)
-        addresses = self._addresses
+        addresses, pair = self._addresses, self._pair
+        if (
+            pair is None
+            or pair.changes != addresses.changes
+            or not same(header, offset + 12, pair.octets)
+        ):
+            pair = self._pair = _Pair(octets_at(header, offset + 12, 8), addresses)
         handler = self.handlers.get(protocol)
         if (
             first == 0x45
             and not flags & _FRAGMENT
-            and destination in addresses.local
+            and pair.usual
             and handler is not None
             and MIN_HEADER_LENGTH <= total_length <= available
-            and not SPECIAL[source[0]]
-            and source not in addresses.refused
             and not frame.group
-            and not SPECIAL[destination[0]]
             and (header_sum(header, offset, MIN_HEADER_LENGTH) == 0xFFFF or _verified(frame))
         ):
             self._received.value += frame.segments
             handler(
                 ReceivedPacket(
                     4,
-                    source,
-                    destination,
+                    pair.source,
+                    pair.destination,
                     protocol,
                     ttl,
                     traffic_class,

@@ -35,6 +35,7 @@ class Path:
         "pseudo_header_sum",
         "source",
         "tx_checksum",
+        "version",
     )
 
     def __init__(
@@ -52,6 +53,7 @@ class Path:
         generation: int,
     ) -> None:
         self.source = source
+        self.version: int = source.version
         self.destination = destination
         self.addresses = source.packed + destination.packed
         self.next_hop = next_hop

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from netstack.core.trace import FrameSent
 from netstack.device.base import Checksum
 from netstack.device.offload import complete_checksum, cut_frame, wire_frames
+from netstack.wire.layout import u8
 
 if TYPE_CHECKING:
     from netstack.core.context import Context, Counter
@@ -47,7 +48,7 @@ class _Flow:
 def header_octets(frame: Frame) -> int:
     """Return how many octets each wire frame of a TCP super-segment begins with."""
     tcp = frame.checksum_start
-    return tcp - frame.start + (frame.header[tcp + 12] >> 4 << 2)
+    return tcp - frame.start + (u8(frame.header, tcp + 12) >> 4 << 2)
 
 
 def wire_octets(frame: Frame, length: int) -> int:
@@ -90,6 +91,8 @@ class OutputQueue:
         self._context = context
         self._device = device
         self._name = name
+        self._partial: bool = device.capabilities.tx_checksum  # it completes checksums itself
+        self._gso_max_size: int = device.capabilities.gso_max_size
         self._link_octets = link_octets
         self._min_length = min_length
         self._padding = bytes(min_length)
@@ -187,7 +190,7 @@ class OutputQueue:
                 if self._cut is not None:
                     return False
             else:
-                if frame.checksum is _PARTIAL and not self._device.capabilities.tx_checksum:
+                if frame.checksum is _PARTIAL and not self._partial:
                     complete_checksum(frame)
                 if not self._transmit(frame):
                     self.busy = True
@@ -217,7 +220,7 @@ class OutputQueue:
 
     def _must_cut(self, length: int) -> bool:
         """Return whether a super-segment is more than the device takes."""
-        return length > self._device.capabilities.gso_max_size + self._link_octets
+        return length > self._gso_max_size + self._link_octets
 
     def _leave(self, last: _Flow, flow: _Flow) -> None:
         """Take a flow without frames, whose turn it is, out of the round."""
@@ -234,8 +237,7 @@ class OutputQueue:
         """Transmit the wire frames of a super-segment; return what is left of ``limit``."""
         cut = self._cut
         if cut is None or cut.frame is not frame:  # not its own: a step was cut
-            partial = self._device.capabilities.tx_checksum
-            cut = self._cut = _Cut(frame, partial, self._min_length)
+            cut = self._cut = _Cut(frame, self._partial, self._min_length)
         ends, first = cut.ends, cut.next
         last = min(len(ends), first + limit)
         if cut.partial or self._context.trace is not None:

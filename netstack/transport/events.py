@@ -117,7 +117,19 @@ class SoftError(Event):
         return (self.source, self.error)
 
 
+_KINDS = {
+    kind: number
+    for number, kind in enumerate(
+        (Connected, Accepted, Readable, Writable, UrgentData, PeerClosed, Closed, SoftError)
+    )
+}
+
 MAX_UNPULLED = 4096  # events kept for an application that has not pulled any so far
+
+
+def _key(event: Event) -> int:
+    """Return a number that tells an event's kind and source from all others'."""
+    return id(event.source) * 8 + _KINDS[type(event)]
 
 
 class EventQueue:
@@ -132,7 +144,7 @@ class EventQueue:
     def __init__(self) -> None:
         self._pulled = False
         self._queue: deque[Event] = deque()
-        self._waiting: set[tuple[type[Event], int]] = set()
+        self._waiting: set[int] = set()
 
     def post(self, event: Event) -> None:
         """Queue ``event`` unless one of its kind for its source waits already."""
@@ -141,7 +153,7 @@ class EventQueue:
         if isinstance(event, Accepted):
             self._queue.append(event)
             return
-        key = (type(event), id(event.source))
+        key = _key(event)
         if key not in self._waiting:
             # In this order, and the other one below: an exception of a signal handler that hits
             # in between may double an event, never swallow all later ones of its kind.
@@ -155,7 +167,7 @@ class EventQueue:
 
     def _take(self) -> Event:
         event = self._queue[0]
-        self._waiting.discard((type(event), id(event.source)))
+        self._waiting.discard(_key(event))
         self._queue.popleft()
         return event
 

@@ -24,6 +24,7 @@ _ETHERNET = Struct("!6sB5xH")
 _VNET = Struct("=BBxxHHH")
 _VNET_WHOLE = Struct("=BBHHHH")
 _U16 = Struct("!H")
+_U32 = Struct("!I")
 
 
 def tcp_fields(header: Buffer, at: int) -> tuple[int, int, int, int, int]:
@@ -77,6 +78,12 @@ def u16(octets: Buffer, at: int) -> int:
     return int(value)
 
 
+def u32(octets: Buffer, at: int) -> int:
+    """Return the four octets at ``at`` as a number."""
+    (value,) = _U32.unpack_from(octets, at)
+    return int(value)
+
+
 def u8(octets: Buffer, at: int) -> int:
     """Return the octet at ``at``."""
     return memoryview(octets)[at]
@@ -90,6 +97,11 @@ def octets_at(octets: Buffer, at: int, length: int) -> bytes:
 def same(octets: Buffer, at: int, expected: bytes) -> bool:
     """Return whether ``expected`` stands at ``at``."""
     return bytes(memoryview(octets)[at : at + len(expected)]) == expected
+
+
+def alike(one: Buffer, at: int, other: Buffer, there: int, length: int) -> bool:
+    """Return whether ``length`` octets at ``at`` are those of ``other`` at ``there``."""
+    return octets_at(one, at, length) == octets_at(other, there, length)
 
 
 def header_sum(octets: Buffer, at: int, length: int) -> int:

@@ -17,7 +17,8 @@ from netstack.wire import layout
 
 EXT = Path(__file__).parents[2] / "ext"
 READERS = {
-    "tcp_fields": 20, "timestamp_fields": 8, "ipv4_fields": 20, "vnet_fields": 10, "u16": 2, "u8": 1,
+    "tcp_fields": 20, "timestamp_fields": 8, "ipv4_fields": 20, "vnet_fields": 10,
+    "u8": 1, "u16": 2, "u32": 4,
 }  # fmt: skip
 BUFFERS = (bytes, bytearray, memoryview)
 
@@ -72,6 +73,11 @@ def test_what_is_read_in_place_is_what_the_definition_reads(inline, octets, at):
         for length in (0, 1, 19, 20):
             expected = layout.header_sum(data, at, length)
             assert inline.header_sum(data, at, length) == expected
+        for length in (0, 3, 8):
+            assert inline.alike(data, at, octets, at, length)
+            theirs = bytes([octets[0] ^ 1]) * 8
+            expected = layout.alike(data, at, theirs, 0, length)
+            assert inline.alike(data, at, theirs, 0, length) == expected
         assert inline.same(data, at, octets[at : at + 6])
         assert not inline.same(data, at, bytes([octets[at] ^ 1]))
 

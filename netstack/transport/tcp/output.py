@@ -384,9 +384,9 @@ def _send(
     mss = connection.sender.mss
     if length > mss:
         frame.gso_size = mss
-        frame.gso_type = _TCPV4 if path.source.version == 4 else GsoType.TCPV6
+        frame.gso_type = _TCPV4 if path.version == 4 else GsoType.TCPV6
         frame.segments = -(-length // mss)
-    context.count("tcp.segments_sent", frame.segments)
+    tcp.segments_sent.value += frame.segments
     if context.trace is not None:
         _trace_sent(connection, frame, seq, ack, flags, window, length)
     tcp.internet.send(

@@ -28,13 +28,13 @@ from netstack.transport.tcp.listener import Listener
 from netstack.transport.tcp.memory import Memory
 from netstack.transport.tcp.state import State
 from netstack.transport.tcp.time_wait import TimeWaitTable
-from netstack.wire.layout import octets_at
+from netstack.wire.layout import octets_at, same
 from netstack.wire.tcp import ACK, FIN, RST, SYN, parse_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from netstack.core.context import Context
+    from netstack.core.context import Context, Counter
     from netstack.internet.internet import Internet
     from netstack.internet.packet import ReceivedPacket
     from netstack.internet.path import Path
@@ -56,6 +56,8 @@ class Tcp:
         self.internet = internet
         self.post = post
         rng = context.rng.child("tcp")
+        self._segments_received: Counter = context.counter("tcp.segments_received")
+        self.segments_sent: Counter = context.counter("tcp.segments_sent")
         self.memory = Memory(context, self.config.memory_limit)
         self.isn = IsnGenerator(rng.child("isn"))
         self.cookies = syn_cookies.SynCookies(rng.child("cookies"))
@@ -65,6 +67,7 @@ class Tcp:
         self.connections: dict[bytes, Connection] = {}
         self.listeners: dict[tuple[bytes, int], Listener] = {}
         self.forwarder: Callable[[Incoming], None] | None = None
+        self._last: Connection | None = None  # that a segment was for: most often the next is too
         self.current: Connection | None = None  # being processed, for repair after a cut
         self._local_ports: dict[int, int] = {}  # local port -> connections that use it
         self.dirty: deque[Connection] = deque()  # what ``transmit_due`` will ask
@@ -190,6 +193,8 @@ class Tcp:
         if self.connections.get(connection.key) is not connection:
             self.time_wait.remove_owned(connection)
             return
+        if self._last is connection:
+            self._last = None
         del self.connections[connection.key]
         self.release_port(connection.local_port)
 
@@ -209,6 +214,8 @@ class Tcp:
         connection.timer.release()
         self.memory.settle(connection)
         self.time_wait.add(connection)
+        if self._last is connection:
+            self._last = None
         del self.connections[connection.key]
 
     def receive_packet(self, packet: ReceivedPacket) -> None:
@@ -230,11 +237,13 @@ class Tcp:
         segment.segments = frame.segments
         segment.gso_size = frame.gso_size
         segment.ecn = packet.traffic_class & 3
-        context.count("tcp.segments_received", frame.segments)
-        key = _key_of(packet)
-        connection: Connection | None = self.connections.get(key)
-        if context.trace is not None:
-            self._trace_received(packet, key, segment)
+        self._segments_received.value += frame.segments
+        connection: Connection | None = self._last
+        if connection is None or context.trace is not None or not _is_key(packet, connection.key):
+            key = _key_of(packet)
+            connection = self._last = self.connections.get(key)
+            if context.trace is not None:
+                self._trace_received(packet, key, segment)
         if connection is None:
             record = self.time_wait.get(key)
             if record is not None:
@@ -510,6 +519,13 @@ class Tcp:
                 sender.rtt.srtt, sender.rtt.timeout(),
             )
         )  # fmt: skip
+
+
+def _is_key(packet: ReceivedPacket, key: bytes) -> bool:
+    """Return whether ``key`` is that of a packet without options."""
+    start, size = packet.start, len(key) - 4
+    plain = packet.version == 4 and size == 8 and start - packet.header_start == 20
+    return plain and same(packet.frame.header, start - size, key)
 
 
 def _key_of(packet: ReceivedPacket) -> bytes:

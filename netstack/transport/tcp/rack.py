@@ -60,7 +60,9 @@ class Rack:
                 return
             if rtt < min_rtt - _SAME_TIME:
                 return
-        if (sent.sent_at, sent.end) > (self.sent_at, self.end_seq):
+        if sent.sent_at > self.sent_at or (
+            sent.sent_at == self.sent_at and sent.end > self.end_seq
+        ):
             self.sent_at, self.end_seq = sent.sent_at, sent.end
             self.rtt = rtt
         if sent.end > self._fack:

@@ -185,7 +185,7 @@ class Receiver:
         """
         if seq < self.rcv_nxt:
             self.duplicate = (seq, min(seq + length, self.rcv_nxt))
-        limit = self.rcv_adv if self.fin_seq is None else min(self.rcv_adv, self.fin_seq)
+        limit: int = self.rcv_adv if self.fin_seq is None else min(self.rcv_adv, self.fin_seq)
         start, end = max(seq, self.rcv_nxt), min(seq + length, limit)
         if start >= end:
             return 0

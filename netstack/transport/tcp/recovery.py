@@ -12,7 +12,7 @@ timeout, by the delivery of octets that were never sent again (F-RTO, RFC 5682),
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from netstack.core.trace import Reason
 from netstack.transport.tcp.prr import ProportionalRateReduction
@@ -35,7 +35,7 @@ class Phase(IntEnum):
     LOSS = 2
 
 
-class Delivery(NamedTuple):
+class Delivery:
     """What one acknowledgment brought.
 
     ``octets`` SND.UNA advanced by, ``delivered`` of all kinds for the first time, ``ranges`` with
@@ -43,16 +43,42 @@ class Delivery(NamedTuple):
     the time of sending that the ACK's timestamp echoes, None without one.
     """
 
-    now: float
-    snd_una: int
-    snd_nxt: int
-    octets: int
-    delivered: int
-    ranges: list[SentRange]
-    flight_size: int
-    rtt: float | None
-    echoed_at: float | None
-    dsack: tuple[int, int] | None
+    __slots__ = (
+        "delivered",
+        "dsack",
+        "echoed_at",
+        "flight_size",
+        "now",
+        "octets",
+        "ranges",
+        "rtt",
+        "snd_nxt",
+        "snd_una",
+    )
+
+    def __init__(
+        self,
+        now: float,
+        snd_una: int,
+        snd_nxt: int,
+        octets: int,
+        delivered: int,
+        ranges: list[SentRange],
+        flight_size: int,
+        rtt: float | None,
+        echoed_at: float | None,
+        dsack: tuple[int, int] | None,
+    ) -> None:
+        self.now = now
+        self.snd_una = snd_una
+        self.snd_nxt = snd_nxt
+        self.octets = octets
+        self.delivered = delivered
+        self.ranges = ranges
+        self.flight_size = flight_size
+        self.rtt = rtt
+        self.echoed_at = echoed_at
+        self.dsack = dsack
 
 
 class Recovery:
@@ -305,7 +331,7 @@ class SackRecovery(Recovery):
             )
 
     def _enter(self, now: float, snd_nxt: int, flight_size: int) -> None:
-        super()._enter(now, snd_nxt, flight_size)
+        Recovery._enter(self, now, snd_nxt, flight_size)  # no super(): C has none
         self.prr = ProportionalRateReduction(flight_size, self.congestion.ssthresh)
 
     def _step_frto(self, delivery: Delivery) -> None:
@@ -336,7 +362,7 @@ class SackRecovery(Recovery):
 
     def on_sent(self, octets: int, now: float, *, again: bool) -> None:
         """``octets`` left."""
-        super().on_sent(octets, now, again=again)
+        Recovery.on_sent(self, octets, now, again=again)
         if self.phase is Phase.RECOVERY and self.prr is not None:
             self.prr.on_sent(octets)
 
