@@ -289,8 +289,11 @@ class Declarations:
             self._attributes[owner] = attributes_of(node)
         return self._attributes[owner]
 
-    def element(self, module, annotation):
-        """Return the extension type that a sequence holds, or None."""
+    def element(self, module, known):
+        """Return the extension type that a sequence holds, or None; see ``annotation``."""
+        if known is None:
+            return None
+        where, annotation = known
         if isinstance(annotation, ast.BinOp):
             annotation = annotation.left
         if (
@@ -299,7 +302,8 @@ class Declarations:
             and annotation.value.id in _SEQUENCES
         ):
             held = annotation.slice
-            return self.named(module, held.elts[0] if _is_of_one(held) else held)
+            held, _ = plain_annotation(held.elts[0] if _is_of_one(held) else held)
+            return self._usable(module, self.owner(where, held))
         return None
 
     def variables(self, module, function):
@@ -311,7 +315,10 @@ class Declarations:
         return Variables(self, module, function).numbers
 
     def annotation(self, module, node, types):
-        """Return the annotation of a variable or attribute, None if there is none."""
+        """Return the annotation of a variable or attribute and the module that it stands in.
+
+        None if there is none.
+        """
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Slice):
             return self.annotation(module, node.value, types)
         if isinstance(node, ast.Name):
@@ -321,7 +328,7 @@ class Declarations:
             for its_module, cls in self.lineage(owner) if owner else ():
                 found = self.attributes((its_module.name, cls.name))
                 if node.attr in found:
-                    return found[node.attr] if its_module is module else None
+                    return its_module, found[node.attr]
         return None
 
     def type_of(self, module, node, types):

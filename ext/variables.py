@@ -53,12 +53,12 @@ class Variables:
                 known = self._declared.annotation(self._module, node.value, self.types)
                 found.setdefault(node.targets[0].id, []).append(known)
         for name, known in found.items():
-            if len(known) == 1 and known[0] is not None:
+            if len(known) == 1 and known[0] is not None and known[0][1] is not None:
                 self._annotations.setdefault(name, known[0])
 
     def _note_arguments(self, function):
         for each, _ in all_arguments(function.args):
-            self._annotations[each.arg] = each.annotation
+            self._annotations[each.arg] = self._module, each.annotation
             if each.annotation is not None:
                 self._note_annotated(each.arg, each.annotation)
         if function.args.args and function.args.args[0].arg == "self":
@@ -67,7 +67,7 @@ class Variables:
                     self.types["self"] = (self._module.name, name)
 
     def _note_annotated(self, name, annotation):
-        self._annotations[name] = annotation
+        self._annotations[name] = self._module, annotation
         self._note(name, self._declared.named(self._module, annotation))
 
     def _note_assigned(self, target, value):

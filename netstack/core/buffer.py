@@ -43,7 +43,10 @@ class SendBuffer:
         self._room: memoryview | None = None  # that chunk, to be written to
 
     def append(self, data: Buffer, length: int) -> None:
-        """Add the first ``length`` octets of ``data``; ``bytes`` of 4 KiB up aren't copied."""
+        """Add the first ``length`` octets of ``data``.
+
+        Of ``bytes``, views of them too, 4 KiB and more aren't copied.
+        """
         if isinstance(data, bytes) and length >= BY_REFERENCE:
             self._seal()
             self._starts.append(self.end)
@@ -57,6 +60,12 @@ class SendBuffer:
             self.end += length
             return
         view = memoryview(data).cast("B")
+        if length >= BY_REFERENCE and type(view.obj) is bytes:
+            self._seal()
+            self._starts.append(self.end)
+            self._chunks.append(view[:length])
+            self.end += length
+            return
         taken = 0
         while taken < length:
             room = self._room

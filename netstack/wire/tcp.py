@@ -21,6 +21,9 @@ from netstack.wire.layout import (
     same,
     tcp_fields,
     timestamp_fields,
+    u8,
+    u16,
+    u32,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +71,11 @@ class TcpOption(IntEnum):
     TIMESTAMPS = 8
     USER_TIMEOUT = 28
     FAST_OPEN = 34
+
+
+# The same as plain numbers, which each segment's options are compared with.
+_END, _NOP, _MSS_KIND, _WINDOW_SCALE_KIND, _SACK_PERMITTED_KIND, _SACK_KIND = 0, 1, 2, 3, 4, 5
+_TIMESTAMPS_KIND, _USER_TIMEOUT_KIND, _FAST_OPEN_KIND = 8, 28, 34
 
 
 #  0                   1                   2                   3
@@ -218,7 +226,7 @@ def parse_segment(
         if offset == 32 and same(header, options, _ALIGNED_TIMESTAMPS):
             segment.ts_val, segment.ts_ecr = timestamp_fields(header, options + 4)
         else:
-            _parse_options(octets_at(header, options, offset - HEADER_LENGTH), segment)
+            _parse_options(header, options, start + offset, segment)
     text = length - offset
     segment.length = text
     if not text:
@@ -245,43 +253,44 @@ def _first(pieces: Sequence[Buffer], length: int) -> list[memoryview]:
     return result
 
 
-def _parse_options(options: bytes, segment: Segment) -> None:
-    """Fill in what ``options`` say; stop at the first malformed one."""
-    position, end = 0, len(options)
-    while position < end:
-        kind = options[position]
-        if kind == TcpOption.END:
+def _parse_options(header: Buffer, at: int, end: int, segment: Segment) -> None:
+    """Fill in what the options at ``at .. end`` say; stop at the first malformed one."""
+    while at < end:
+        kind = u8(header, at)
+        if kind == _END:
             return
-        if kind == TcpOption.NOP:
-            position += 1
+        if kind == _NOP:
+            at += 1
             continue
-        if position + 1 >= end:
+        if at + 1 >= end:
             return
-        size = options[position + 1]
-        if size < 2 or position + size > end:
+        size = u8(header, at + 1)
+        if size < 2 or at + size > end:
             return
-        _take_option(kind, options[position + 2 : position + size], segment)
-        position += size
+        _take_option(kind, header, at + 2, size - 2, segment)
+        at += size
 
 
-def _take_option(kind: int, value: bytes, segment: Segment) -> None:
-    if kind == TcpOption.MSS and len(value) == 2:
-        segment.mss = int.from_bytes(value, "big")
-    elif kind == TcpOption.WINDOW_SCALE and len(value) == 1:
-        segment.window_scale = value[0]
-    elif kind == TcpOption.SACK_PERMITTED and not value:
+def _take_option(kind: int, header: Buffer, at: int, length: int, segment: Segment) -> None:
+    """Take an option whose value, ``length`` octets, lies at ``at``."""
+    if kind == _TIMESTAMPS_KIND and length == 8:
+        segment.ts_val, segment.ts_ecr = timestamp_fields(header, at)
+    elif kind == _SACK_KIND and length & 7 == 0:
+        blocks = []
+        for left in range(at, at + length, 8):
+            blocks.append((u32(header, left), u32(header, left + 4)))  # noqa: PERF401 - for C
+        segment.sack_blocks = tuple(blocks)
+    elif kind == _MSS_KIND and length == 2:
+        segment.mss = u16(header, at)
+    elif kind == _WINDOW_SCALE_KIND and length == 1:
+        segment.window_scale = u8(header, at)
+    elif kind == _SACK_PERMITTED_KIND and not length:
         segment.sack_permitted = True
-    elif kind == TcpOption.TIMESTAMPS and len(value) == 8:
-        segment.ts_val, segment.ts_ecr = _TIMESTAMP.unpack(value)
-    elif kind == TcpOption.USER_TIMEOUT and len(value) == 2:
-        number = int.from_bytes(value, "big")
+    elif kind == _USER_TIMEOUT_KIND and length == 2:
+        number = u16(header, at)
         segment.user_timeout = (number & 0x7FFF) * (60.0 if number & 0x8000 else 1.0)
-    elif kind == TcpOption.FAST_OPEN and len(value) in FAST_OPEN_LENGTHS:
-        segment.fast_open = value
-    elif kind == TcpOption.SACK and len(value) % 8 == 0:
-        segment.sack_blocks = tuple(
-            _TIMESTAMP.unpack_from(value, at) for at in range(0, len(value), 8)
-        )
+    elif kind == _FAST_OPEN_KIND and length in FAST_OPEN_LENGTHS:
+        segment.fast_open = octets_at(header, at, length)
 
 
 def build_syn_options(

@@ -75,6 +75,16 @@ def test_large_bytes_are_sent_by_reference():
     assert piece.obj is data
 
 
+def test_a_view_of_bytes_is_sent_by_reference_and_one_of_a_bytearray_copied():
+    for kind, by_reference in ((bytes, True), (bytearray, False)):
+        data = kind(2 * BY_REFERENCE)
+        buffer = SendBuffer()
+        buffer.append(memoryview(data)[BY_REFERENCE:], BY_REFERENCE)
+        (piece,) = buffer.pieces(0, BY_REFERENCE, 16)
+        assert piece.readonly
+        assert (piece.obj is data) == by_reference
+
+
 def test_released_octets_are_let_go():
     tracemalloc.start()
     try:

@@ -103,7 +103,7 @@ class Rack:
         timeout = 0.0
         if self.sent_at < 0:
             return None
-        for sent in board:
+        for sent in board.ranges:
             if sent.sacked or sent.lost:
                 continue
             if sent.sent_at > self.sent_at or (

@@ -272,7 +272,7 @@ class RenoRecovery(Recovery):
 
     def _mark_on_timeout(self, now: float) -> None:
         self.duplicate_acks = 0
-        for sent in self.board:
+        for sent in self.board.ranges:
             self.board.mark_lost(sent)
 
 

@@ -10,14 +10,10 @@ step.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_start = attrgetter("start")
 
 
 class SentRange:
@@ -112,7 +108,15 @@ class Scoreboard:
 
     def _index(self, position: int) -> int:
         """Return the index of the range that holds ``position``; -1 if it is before all."""
-        return bisect_right(self.ranges, position, key=_start) - 1
+        ranges = self.ranges
+        low, high = 0, len(ranges)
+        while low < high:
+            middle = (low + high) >> 1
+            if position < ranges[middle].start:
+                high = middle
+            else:
+                low = middle + 1
+        return low - 1
 
     def find(self, position: int) -> SentRange | None:
         """Return the range that holds ``position``."""

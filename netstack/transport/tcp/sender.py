@@ -433,7 +433,7 @@ class Sender:
 
         No congestion response: nothing was dropped for want of capacity (RFC 1191 6.4).
         """
-        for sent in self.queue:
+        for sent in self.queue.ranges:
             if min(sent.gso_size, sent.end - sent.start) > mss:
                 self.queue.mark_lost(sent)
 
@@ -441,7 +441,7 @@ class Sender:
         """Mark all that is in flight lost, without congestion response."""
         recovery = self.recovery if self.recovery is not None else self._make_recovery()
         recovery.reason = reason
-        for sent in self.queue:
+        for sent in self.queue.ranges:
             self.queue.mark_lost(sent)
         self.small_end = self.snd_una  # Nagle doesn't wait for what went too early
 
@@ -486,7 +486,7 @@ class Sender:
             # The closed window, not the network, refused what was repeated: it goes now.
             self.timeouts = 0
             self.rtt.backoff = 0
-            for sent in self.queue:
+            for sent in self.queue.ranges:
                 self.queue.mark_lost(sent)
 
 
