@@ -14,7 +14,7 @@ from netstack.core.address import IPAddress, parse_address, parse_cidr, parse_ma
 from netstack.core.context import Context
 from netstack.core.errors import Unreachable
 from netstack.core.timers import NEVER
-from netstack.device.base import Device, Frame, Medium
+from netstack.device.base import Device, Frame, Medium, only_octets
 from netstack.device.loopback import LoopbackDevice
 from netstack.internet.internet import Internet
 from netstack.link.ethernet import EthernetInterface
@@ -26,7 +26,7 @@ from netstack.transport.tcp.state import State
 from netstack.transport.udp import Udp
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from typing_extensions import Buffer
@@ -191,7 +191,12 @@ class Stack:
         """Take one burst of frames that ``device`` returned. Never transmits, never raises."""
         self.enter(now)
         interface: Interface | None = self._interfaces.get(device)
-        burst = [frame if isinstance(frame, (Frame, bytes)) else bytes(frame) for frame in frames]
+        given = list(frames)
+        burst: Sequence[Frame | bytes] = (
+            given
+            if only_octets(given)
+            else [each if isinstance(each, (Frame, bytes)) else bytes(each) for each in given]
+        )
         if interface is None:
             self.context.drop("stack.unknown_device", len(burst))
             return

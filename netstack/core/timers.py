@@ -134,6 +134,29 @@ class TimerQueue:
     def earliest(self) -> float:
         """Return the earliest deadline, or NEVER."""
         heap = self._heap
+        if not heap:
+            return NEVER
+        first = heap[0]
+        when: float = first[0]
+        timer: Timer = first[2]
+        if when == timer.queued:
+            # Most often it only moved on, or rests between two segments: its entry may stay where
+            # it is as long as what comes next is known without it.
+            deadline = timer.deadline
+            if deadline <= when or len(heap) == 1:
+                return deadline
+            second = heap[1] if len(heap) == 2 or heap[1][0] < heap[2][0] else heap[2]
+            other: Timer = second[2]
+            when = second[0]
+            if deadline <= when:
+                return deadline
+            if when == other.queued and other.deadline <= when:
+                return when
+        return self._first()
+
+    def _first(self) -> float:
+        """Return the earliest deadline, or NEVER; the heap's first entry is then its timer's."""
+        heap = self._heap
         while heap:
             first = heap[0]
             when: float = first[0]
@@ -155,7 +178,7 @@ class TimerQueue:
         """
         due: list[Timer] = []
         while True:
-            deadline = self.earliest()
+            deadline = self._first()
             if deadline > now or deadline == NEVER:
                 break
             timer: Timer = heappop(self._heap)[2]

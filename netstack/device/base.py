@@ -126,7 +126,7 @@ def as_frame(received: Frame | bytes) -> Frame:
     return received if isinstance(received, Frame) else Frame(received)
 
 
-def only_octets(received: Sequence[Frame | bytes]) -> TypeGuard[Sequence[bytes]]:
+def only_octets(received: Sequence[Frame | Buffer]) -> TypeGuard[Sequence[bytes]]:
     """Return whether a device gave nothing but octets."""
     for each in received:  # noqa: SIM110 - C has no generators
         if type(each) is not bytes:

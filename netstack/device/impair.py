@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from netstack.device.base import Frame, Medium, as_frame
+from netstack.device.base import Frame, Medium, as_frame, only_octets
 from netstack.device.middleware import Middleware
 from netstack.device.offload import wire_octets
 
@@ -210,8 +210,8 @@ class _Lane:
         return out
 
 
-def _is_super(frame: Frame | bytes) -> bool:
-    return isinstance(frame, Frame) and frame.gso_size > 0
+def _any_super(frames: Sequence[Frame | bytes]) -> bool:
+    return not only_octets(frames) and any(as_frame(frame).gso_size for frame in frames)
 
 
 class ImpairDevice(Middleware):
@@ -291,7 +291,7 @@ class ImpairDevice(Middleware):
             frames = self.inner.receive_burst(limit)
             if lane.idle and not arrived:
                 return frames
-            if lane.impairment.only_loses and not lane.holding and not any(map(_is_super, frames)):
+            if lane.impairment.only_loses and not lane.holding and not _any_super(frames):
                 frames = lane.impairment.survivors(frames)
                 if not arrived:
                     return frames
