@@ -63,7 +63,7 @@ class Transfer:
             self._step()
             accepted = self._listener.accept()
         self._receiver = accepted
-        self._block = memoryview(BLOCK)  # no ``bytes``: it is copied when it is sent
+        self._block = memoryview(bytearray(BLOCK))  # no ``bytes``: it is copied when it is sent
         self._written = 0
         self._check = Check()
         self._ended = False

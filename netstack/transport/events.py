@@ -19,10 +19,11 @@ class Event:
     Events are values: nothing changes one.
     """
 
-    __slots__ = ("source",)
+    __slots__ = ("kind", "source")
     __match_args__ = ("source",)
 
     def __init__(self, source: Any) -> None:
+        self.kind = 0  # the queue's note of the event's type
         self.source = source
 
     def _values(self) -> tuple[Any, ...]:
@@ -117,19 +118,10 @@ class SoftError(Event):
         return (self.source, self.error)
 
 
-_KINDS = {
-    kind: number
-    for number, kind in enumerate(
-        (Connected, Accepted, Readable, Writable, UrgentData, PeerClosed, Closed, SoftError)
-    )
-}
+_ONCE = (Connected, Readable, Writable, UrgentData, PeerClosed, Closed, SoftError)
+_KINDS = {kind: number for number, kind in enumerate(_ONCE)}
 
 MAX_UNPULLED = 4096  # events kept for an application that has not pulled any so far
-
-
-def _key(event: Event) -> int:
-    """Return a number that tells an event's kind and source from all others'."""
-    return id(event.source) * 8 + _KINDS[type(event)]
 
 
 class EventQueue:
@@ -144,7 +136,7 @@ class EventQueue:
     def __init__(self) -> None:
         self._pulled = False
         self._queue: deque[Event] = deque()
-        self._waiting: set[int] = set()
+        self._waiting: list[set[object]] = [set() for _ in _ONCE]  # sources, by kind
 
     def post(self, event: Event) -> None:
         """Queue ``event`` unless one of its kind for its source waits already."""
@@ -153,12 +145,14 @@ class EventQueue:
         if isinstance(event, Accepted):
             self._queue.append(event)
             return
-        key = _key(event)
-        if key not in self._waiting:
+        kind: int = _KINDS[type(event)]
+        waiting: set[object] = self._waiting[kind]
+        if event.source not in waiting:
+            event.kind = kind
             # In this order, and the other one below: an exception of a signal handler that hits
             # in between may double an event, never swallow all later ones of its kind.
             self._queue.append(event)
-            self._waiting.add(key)
+            waiting.add(event.source)
 
     def next_event(self) -> Event | None:
         """Return and remove the oldest event, or None."""
@@ -166,8 +160,10 @@ class EventQueue:
         return self._take() if self._queue else None
 
     def _take(self) -> Event:
-        event = self._queue[0]
-        self._waiting.discard(_key(event))
+        event: Event = self._queue[0]
+        if not isinstance(event, Accepted):
+            waiting: set[object] = self._waiting[event.kind]
+            waiting.discard(event.source)
         self._queue.popleft()
         return event
 
