@@ -2,7 +2,8 @@
  *
  * Theory of operation. A one's complement sum does not care in which order carries come back,
  * nor how wide the words are that are added: 32-bit words in the machine's own octet order go
- * into 64-bit accumulators, which the compiler turns into vector additions; the carries are
+ * into 64-bit accumulators. They are read in pairs, whose halves have an accumulator each: for
+ * vectors a mask and a shift, where single words would have to be spread over lanes. Carries are
  * folded in at the end and the two octets swapped where the machine is little-endian (RFC 1071
  * section 2 B). One loop is compiled for the baseline and, on x86-64, for AVX2 as well; a
  * pointer set when the module is loaded says which of them runs.
@@ -22,27 +23,40 @@
 #define SUM_BLOCK ((size_t)1 << 30) /* octets, a multiple of 4 */
 
 #define SUM_LOOPS(suffix, attribute)                                                         \
-    attribute static uint64_t sum_words_##suffix(const unsigned char *octets, size_t words) \
+    attribute static uint64_t sum_words_##suffix(const unsigned char *octets, size_t words)  \
     {                                                                                        \
-        uint64_t total = 0;                                                                  \
-        for (size_t index = 0; index < words; index++) {                                     \
-            uint32_t word;                                                                   \
-            memcpy(&word, octets + 4 * index, 4); /* one unaligned load */                   \
-            total += word;                                                                   \
+        uint64_t low = 0, high = 0;                                                          \
+        for (size_t index = 0; index < words / 2; index++) {                                 \
+            uint64_t pair;                                                                   \
+            memcpy(&pair, octets + 8 * index, 8); /* one unaligned load */                   \
+            low += pair & 0xFFFFFFFFu;                                                       \
+            high += pair >> 32;                                                              \
         }                                                                                    \
-        return total;                                                                        \
+        if (words & 1) {                                                                     \
+            uint32_t word;                                                                   \
+            memcpy(&word, octets + 4 * (words - 1), 4);                                      \
+            low += word;                                                                     \
+        }                                                                                    \
+        return low + high;                                                                   \
     }                                                                                        \
     attribute static uint64_t copy_words_##suffix(                                           \
         unsigned char *restrict target, const unsigned char *restrict octets, size_t words)  \
     {                                                                                        \
-        uint64_t total = 0;                                                                  \
-        for (size_t index = 0; index < words; index++) {                                     \
-            uint32_t word;                                                                   \
-            memcpy(&word, octets + 4 * index, 4);                                            \
-            memcpy(target + 4 * index, &word, 4);                                            \
-            total += word;                                                                   \
+        uint64_t low = 0, high = 0;                                                          \
+        for (size_t index = 0; index < words / 2; index++) {                                 \
+            uint64_t pair;                                                                   \
+            memcpy(&pair, octets + 8 * index, 8);                                            \
+            memcpy(target + 8 * index, &pair, 8);                                            \
+            low += pair & 0xFFFFFFFFu;                                                       \
+            high += pair >> 32;                                                              \
         }                                                                                    \
-        return total;                                                                        \
+        if (words & 1) {                                                                     \
+            uint32_t word;                                                                   \
+            memcpy(&word, octets + 4 * (words - 1), 4);                                      \
+            memcpy(target + 4 * (words - 1), &word, 4);                                      \
+            low += word;                                                                     \
+        }                                                                                    \
+        return low + high;                                                                   \
     }
 
 SUM_LOOPS(baseline, )

@@ -267,7 +267,7 @@ class ImpairDevice(Middleware):
 
     def transmit(self, frame: Frame) -> bool:
         """Take ``frame`` to the wire, or what is left of it; False = busy."""
-        if not self._drain():
+        if self._sending and not self._drain():
             return False
         if self._down.idle:
             return self.inner.transmit(frame)
@@ -278,14 +278,16 @@ class ImpairDevice(Middleware):
 
     def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
         """Take wire frames that lie end to end; over a good wire all at once."""
-        if self._down.idle and self._drain():
+        if not self._sending and self._down.idle:
             return self.inner.transmit_cuts(octets, ends, first, last)
         return super().transmit_cuts(octets, ends, first, last)
 
     def receive_burst(self, limit: int = 64) -> Sequence[Frame | bytes]:
         """Return up to ``limit`` frames that have arrived; late ones going out leave now."""
-        self._sending.extend(Frame(octets) for octets in self._down.release())
-        self._drain()
+        if self._down.holding:
+            self._sending.extend(Frame(octets) for octets in self._down.release())
+        if self._sending:
+            self._drain()
         arrived, lane = self._arrived, self._up
         if len(arrived) < limit:
             frames = self.inner.receive_burst(limit)
