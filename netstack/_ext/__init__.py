@@ -19,6 +19,7 @@ else:
         import netstack._ext.checksum
         import netstack._ext.coalesce
         import netstack._ext.io
+        import netstack._ext.pulse
         import netstack._ext.segment  # noqa: F401
     except ModuleNotFoundError:
         REASON = "kernels not built"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import threading
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -28,6 +29,8 @@ from netstack.device.io import (
     write_pieces_py,
 )
 from netstack.device.merge import merge_py
+from netstack.driver.background import MAX_TICK_S, MIN_TICK_S
+from netstack.driver.pulse import PulsePy
 from netstack.wire.ethernet import EtherType
 from netstack.wire.ipv4 import IPv4Header
 from netstack.wire.tcp import ACK, TcpHeader, build_timestamps
@@ -36,11 +39,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from netstack.driver.pulse import Pulse
+
 SAMPLE_S = 0.02  # of calls, at least
 LENGTHS = (20, 1460, 65_000)  # octets: an IPv4 header, a segment, a super-segment
 BURST = 64  # frames
 _MSS = 1448  # octets, with timestamps
 _CUTS = 44  # in 64 KB
+_TURN = range(4000)  # numbers to add: about 0.1 ms
 _LINK = bytes(12) + EtherType.IPV4.to_bytes(2, "big")
 _SOURCE, _DESTINATION = map(parse_address, ("198.18.0.1", "198.18.0.2"))  # RFC 2544 C.2.2
 
@@ -166,6 +172,41 @@ def _bursts(resources: ExitStack) -> list[Pair]:
     ]  # fmt: skip
 
 
+def seconds_stood_by(make: Callable[[], Pulse | PulsePy], seconds: float) -> float:
+    """Return seconds of standing by a thread that leads in short turns, per second of CPU time."""
+    pulse = make()
+    used: list[float] = []
+    poll = select.poll().poll
+
+    def stand_by() -> None:
+        pulse.stand_by(MIN_TICK_S, MAX_TICK_S)
+        used.append(time.thread_time())
+
+    thread = threading.Thread(target=stand_by)
+    thread.start()
+    start = now = time.perf_counter()
+    while now - start < seconds:
+        pulse.lead()
+        poll(0)  # gives the interpreter up, as each turn does
+        sum(_TURN)
+        pulse.leave()
+        now = time.perf_counter()
+    pulse.nudge()
+    thread.join()
+    return (now - start) / used[0]
+
+
+def _standing_by(rounds: int, seconds: float) -> Work:
+    from netstack._ext.pulse import Pulse
+
+    kernels, twins = [], []
+    for _ in range(rounds):
+        kernels.append(seconds_stood_by(Pulse, seconds))
+        twins.append(seconds_stood_by(PulsePy, seconds))
+    title = "pulse: standing by beside turns of 0.1 ms"
+    return Work("pulse: standing by", title, "s/CPU s", tuple(kernels), tuple(twins))
+
+
 def run(rounds: int, tell: Callable[[str], None], *, sample: float = SAMPLE_S) -> Result:
     """Measure each pair ``rounds`` times, each sample at least ``sample`` seconds long.
 
@@ -184,6 +225,8 @@ def run(rounds: int, tell: Callable[[str], None], *, sample: float = SAMPLE_S) -
             name = title.replace(",", "")
             works.append(Work(name, title, "calls/s", tuple(kernels), tuple(twins)))
             tell(f"{title}: measured")
+    works.append(_standing_by(rounds, 10 * sample))
+    tell(f"{works[-1].title}: measured")
     contestants = {"kernel": {"code": "Cython"}, "twin": {"code": "Python"}}
     return Result("kernels", rounds, "kernel", "twin", contestants, works)
 

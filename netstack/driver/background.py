@@ -1,10 +1,10 @@
 """The thread that leads while no call does.
 
 Timers must fire, mirrors must follow and peers must be answered while no application thread
-waits. The thread stands by: it looks at the driver every 2 ms, less often (up to 256 ms) while
-one and the same leader lasts, and leads only when nobody did for a whole tick. So a program
-that calls all the time keeps its run to completion, and an idle one costs nothing: then this
-thread sleeps in ``poll`` like any leader.
+waits. The thread stands by (``pulse``): it looks at the driver every 2 ms, less often (up to
+256 ms) while one and the same leader lasts, and leads only when nobody did for a whole tick. So a
+program that calls all the time keeps its run to completion, and an idle one costs nothing: then
+this thread sleeps in ``poll`` like any leader.
 """
 
 from __future__ import annotations
@@ -28,9 +28,6 @@ class Background:
     def __init__(self, driver: Turns) -> None:
         self._driver = driver
         self.waiter = Waiter(self, 0)
-        self.tick = MIN_TICK_S
-        self._lock = threading.Lock()
-        self._lock.acquire()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -47,34 +44,14 @@ class Background:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
-    def hurry(self) -> None:
-        """End a grown tick: the last leader went. Inside a section."""
-        if self.tick > MIN_TICK_S:
-            self.nudge()
-
-    def nudge(self) -> None:
-        """End the tick, however long. Inside a section."""
-        if self._lock.locked():
-            self._lock.release()
-
     def _run(self) -> None:
         driver = self._driver
-        seen: tuple[int, bool] | None = None
         torn = 0
         while driver.closing is None:
-            # Always timed: a lost release may cost a tick, never progress.
-            self._lock.acquire(True, self.tick)
+            unled = driver.pulse.stand_by(MIN_TICK_S, MAX_TICK_S)
             leader = driver.leader
-            led = leader is not None and not leader.dead
-            look = (driver.terms, led)
-            if look != seen:
-                self.tick = MIN_TICK_S
-            elif led:
-                self.tick = min(self.tick * 2, MAX_TICK_S)
-            else:
+            if unled or (leader is not None and leader.dead):
                 self._lead()
-                look = (driver.terms, False)
-            seen = look
             # Whoever is inside a section shows as torn too; the same one twice is worth a look.
             section = driver.entered if driver.torn else 0
             if section and section == torn:

@@ -48,7 +48,7 @@ def close(driver: RealTimeDriver, timeout: float) -> None:
         driver.settle(now, True)  # the resets go out, handlers hear the end
         driver.closing = closed_error()
         driver.wake_all()
-        driver.background.nudge()
+        driver.pulse.nudge()
 
     try:
         driver.call(shut)

@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from netstack.driver.poller import Poller
+from netstack.driver.pulse import Pulse
 from netstack.driver.repair import Repairs
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Sections:
         self.heir: Waiter | None = None
         self.waiters: dict[Waiter, None] = {}
         self.sleep_until = 0.0
-        self.terms = 0
+        self.pulse = Pulse()
         self.torn = False
         self.entered = 0  # sections so far
         self.closing: OSError | None = None

@@ -113,6 +113,8 @@ class Turns(Sections):
         except BaseException:
             # A plain store comes first: whatever cuts the rest short, the others see it.
             waiter.dead = True
+            if self.leader is waiter:
+                self.pulse.leave()
             if not waiter.left:
                 self._abandon(waiter)
             self.mend()
@@ -208,7 +210,7 @@ class Turns(Sections):
         if leader is None or leader.dead or leader is waiter:
             if leader is not waiter:
                 self.leader = waiter
-                self.terms += 1
+                self.pulse.lead()
             self._watch_devices()
             self._release_departures()
             until = min(self.earliest, deadline)
@@ -232,6 +234,7 @@ class Turns(Sections):
         if leader is waiter or (leader is not None and leader.dead):
             self.leader = leader = None
             self.sleep_until = 0.0
+            self.pulse.leave()
             self._release_departures()
         if leader is None and self.heir is None:
             self._pass_on()
@@ -246,7 +249,7 @@ class Turns(Sections):
                     self.wake_waiter(heir)
                     return
                 self.waiters.pop(heir, None)
-        self.background.hurry()
+        self.pulse.hurry()
 
     def _abandon(self, waiter: Waiter) -> None:
         """Leave by an exception: repair if it cut a section, and pass the lead on."""
@@ -264,7 +267,7 @@ class Turns(Sections):
         Else a thread that sends without ever having to wait would leave its acknowledgments to
         the background, which takes the lead after a tick and must be asked to give it back.
         """
-        self.terms += 1
+        self.pulse.leave()
         self._watch_devices()
         return self._step(self.poller.glance(), now)
 

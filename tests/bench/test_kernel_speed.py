@@ -10,7 +10,8 @@ from contextlib import ExitStack
 import pytest
 
 from netstack import _ext
-from netstack.bench.kernels import BURST, pairs
+from netstack.bench.kernels import BURST, pairs, seconds_stood_by
+from netstack.driver.pulse import PulsePy
 
 SAMPLE_S = 0.005
 ALONE = f"io: read {BURST} frames"
@@ -64,3 +65,14 @@ def test_kernel_is_at_least_twice_its_twin(pair, capsys):
         low, middle, high = ratios[2], statistics.median(ratios), ratios[-3]
         print(f"\n{pair.title}: {middle:.1f} x its twin ({low:.1f} - {high:.1f})")
     assert statistics.median(ratios) >= (1 if pair.title == ALONE else 2)
+
+
+@pytest.mark.bench
+@pytest.mark.needs("kernels")
+def test_standing_by_takes_half_the_cpu_of_its_twin_at_most(capsys):
+    from netstack._ext.pulse import Pulse
+
+    ratios = [seconds_stood_by(Pulse, 0.2) / seconds_stood_by(PulsePy, 0.2) for _ in range(7)]
+    with capsys.disabled():
+        print(f"\nstanding by: {statistics.median(ratios):.1f} x its twin")
+    assert statistics.median(ratios) >= 2

@@ -13,7 +13,7 @@ def test_every_kernel_is_measured_beside_its_twin():
     result = kernels.run(2, told.append, sample=0.0005)
     assert len(told) == len(result.works)
     measured = {work.title.partition(",")[0].partition(":")[0] for work in result.works}
-    assert measured >= {"checksum", "checksum and copy", "segment", "coalesce", "io"}
+    assert measured >= {"checksum", "checksum and copy", "segment", "coalesce", "io", "pulse"}
     for work in result.works:
         assert len(work.subject) == len(work.baseline) == 2
         assert work.ratio.median > 0

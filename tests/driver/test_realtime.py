@@ -11,6 +11,7 @@ from time import monotonic
 import pytest
 
 from netstack.core.errors import TimedOut
+from netstack.driver import background
 from netstack.driver.base import PENDING
 from netstack.driver.realtime import RealTimeDriver
 
@@ -409,18 +410,18 @@ def test_errand_of_a_finalizer_that_goes_with_the_driver_writes_to_no_descriptor
     assert failures == []
 
 
-def test_thread_that_never_has_to_wait_reads_what_arrives_in_passing(world):
+def test_thread_that_never_has_to_wait_reads_what_arrives_in_passing(world, monkeypatch):
     """What arrived is taken without the background's help, which would come after a tick."""
-    world.driver.background.tick = 30.0  # from its next wait on
+    monkeypatch.setattr(background, "MIN_TICK_S", 30.0)  # from its next wait on
     sender, other = world.connection(1), world.connection(2)
     world.wait_until(lambda: world.driver.leader is None)
     world.inject(2, b"acknowledged")
     end = monotonic() + 10.0
-    terms = world.driver.terms
+    terms = world.driver.pulse.beats
     while not other.inbox:
         assert monotonic() < end, "nobody read it"
         assert world.driver.wait(sender, lambda now: True, None) is True
-    assert world.driver.terms > terms
+    assert world.driver.pulse.beats > terms
     assert world.driver.leader is None
 
 

@@ -447,17 +447,18 @@ def test_background_standing_by_costs_a_ping_pong_little(world, soak):
         for _ in range(25 if soak else 15):
             count = 2000 if soak else 300
             _ping_pong(world, connection, 50)
-            terms = driver.terms
+            terms = driver.pulse.beats
             with_background = _ping_pong(world, connection, count)
-            assert driver.terms > terms
+            assert driver.pulse.beats > terms
             # Without: the thread is kept in its tick.
             background.MIN_TICK_S, kept = 60.0, background.MIN_TICK_S
-            driver.background.tick = 60.0
+            with driver.lock:
+                driver.pulse.nudge()
             pause.wait(0.005)
             without = _ping_pong(world, connection, count)
             background.MIN_TICK_S = kept
             with driver.lock:
-                driver.background.nudge()
+                driver.pulse.nudge()
             ratios.append(without / with_background)
     finally:
         background.MIN_TICK_S = 0.002
