@@ -26,6 +26,7 @@ SPIN_S = 100e-6
 
 _SPIN_CREDIT = 4  # waits in a row that ended within SPIN_S before spinning begins
 _MAX_CREDIT = 8
+_AT_ONCE_S = 10e-6  # a wait no longer than that was none
 _SPUN_IN_THE_WAY = -256  # credit after a spin that held up what it waited for
 _MAX_POLL_MS = 3_600_000  # poll takes a C int; waking once an hour costs nothing
 
@@ -63,6 +64,8 @@ class Poller:
         weakref.finalize(self, _close_all, self._owned).atexit = False
         self.watched: dict[int, tuple[Stack, Interface]] = {}
         self.waits_for_output = False
+        self.at_once = False
+        """Whether the last look found something without waiting."""
         self._failed: set[int] = set()
         self._poll: select.poll | None = None
         self._many_cpus = _cpus() > 1
@@ -155,7 +158,9 @@ class Poller:
     def glance(self) -> list[tuple[int, int]]:
         """Return what is ready; only inside a section while nobody leads."""
         poll = self._poll
-        return self._read_wake_fd(poll.poll(0)) if poll is not None else []
+        ready = poll.poll(0) if poll is not None else []
+        self.at_once = bool(ready)
+        return self._read_wake_fd(ready)
 
     def _spin(
         self, poll: select.poll, until: float, contending: Collection[int]
@@ -167,6 +172,7 @@ class Poller:
         return []
 
     def _judge(self, waited: float, *, spun: bool) -> None:
+        self.at_once = waited <= _AT_ONCE_S
         # A wait this short would have paid a spin; it tells without having to try one.
         if waited <= SPIN_S:
             self._credit = min(self._credit + 1, _MAX_CREDIT)

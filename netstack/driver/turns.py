@@ -37,6 +37,7 @@ BURST = 64
 _LOOKS = 8  # times a condition is asked in one section
 _GIVE_WAY_S = 0.001
 _IN_PASSING_S = 0.0005  # since the last step, before one is made in passing
+_STEPS = 16  # in one section
 
 # As in select.POLLOUT, and POLLERR, POLLHUP and POLLNVAL, which Windows lacks.
 _OUTPUT = 0x004
@@ -144,6 +145,13 @@ class Turns(Sections):
                 if self.waiters:
                     self.waiters.pop(waiter, None)
                 result = self._look(waiter, condition, now, moved)
+                steps = 1
+                while result is PENDING and steps < _STEPS and self._may_go_on(waiter):
+                    steps += 1
+                    now = monotonic()
+                    if now >= deadline or not self._step_in_passing(now):
+                        break
+                    result = self._look(waiter, condition, now, True)
                 if result is not PENDING or now >= deadline:
                     self._leave(waiter)
                     waiter.left = True
@@ -261,13 +269,28 @@ class Turns(Sections):
     def _nobody_leads(self) -> bool:
         return self.leader is None and self.closing is None
 
-    def _step_in_passing(self, now: float) -> bool:
-        """Take what waits, though this call may have what it wants: nobody leads.
+    def _may_go_on(self, waiter: Waiter) -> bool:
+        """Return whether ``waiter`` may have another step in its section, for what is there.
 
-        Else a thread that sends without ever having to wait would leave its acknowledgments to
-        the background, which takes the lead after a tick and must be asked to give it back.
+        Leaving it, leading and coming back costs as much as the step. Where the last wait found
+        something at once, the next is likely to.
         """
-        self.pulse.leave()
+        leader = self.leader
+        return (
+            self.poller.at_once
+            and (leader is waiter or (leader is None and self.closing is None))
+            and not (self.contending or self.services or self.repairs.unreported)
+        )
+
+    def _step_in_passing(self, now: float) -> bool:
+        """Take what waits, though nobody leads or the leader does not sleep.
+
+        Also for a call that has what it wants: a thread that sends without ever having to wait
+        would leave its acknowledgments to the background, which takes the lead after a tick and
+        must be asked to give it back.
+        """
+        if self.leader is None:
+            self.pulse.leave()
         self._watch_devices()
         return self._step(self.poller.glance(), now)
 

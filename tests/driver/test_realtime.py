@@ -425,6 +425,39 @@ def test_thread_that_never_has_to_wait_reads_what_arrives_in_passing(world, monk
     assert world.driver.leader is None
 
 
+def _take_ten(world, monkeypatch, *contending: int) -> int:
+    """Wait for ten frames, each sent once the last was seen; return how often that slept."""
+    connection = world.connection(1)
+    world.wait_until(lambda: world.driver.leader is None)
+    sleeps = []
+    wait = world.driver.poller.wait
+
+    def watched_wait(*args):
+        if world.driver.leader.endpoint is connection:
+            sleeps.append(args)
+        return wait(*args)
+
+    monkeypatch.setattr(world.driver.poller, "wait", watched_wait)
+
+    def condition(now):
+        if len(connection.inbox) >= 10:
+            return True
+        world.inject(1, b"next")
+        world.driver.contending.update(contending)
+        return PENDING
+
+    assert world.driver.wait(connection, condition, 20.0) is True
+    return len(sleeps)
+
+
+def test_call_that_finds_frames_at_once_takes_them_in_one_section(world, monkeypatch):
+    assert _take_ten(world, monkeypatch) <= 2  # one to begin with, one if the machine slept
+
+
+def test_call_leaves_its_section_between_steps_when_another_thread_contends(world, monkeypatch):
+    assert _take_ten(world, monkeypatch, -1) >= 4  # each step asks twice, so brings two
+
+
 def test_background_does_not_contend_for_a_section_that_is_another_each_tick(world, monkeypatch):
     """Whoever works inside sections all the time looks cut whenever one looks."""
     mended = []
