@@ -54,34 +54,35 @@ def read_burst(int fd, pool, Py_ssize_t limit):
         PyBuffer_Release(&view)
 
 
-def write_burst(int fd, octets, ends, Py_ssize_t first, Py_ssize_t last, Py_ssize_t vnet=0):
+def write_burst(
+    int fd, octets, Py_ssize_t step, Py_ssize_t first, Py_ssize_t last, Py_ssize_t vnet=0
+):
     """Write the frames ``first`` to ``last`` of those in ``octets``; see ``write_burst_py``.
 
-    Raises: ValueError for frames that don't lie one after the other in ``octets``.
+    Raises: ValueError for frames that there are not.
     """
     cdef Py_buffer view
-    cdef list edges = list(ends)
-    cdef Py_ssize_t start, end, number = first
+    cdef Py_ssize_t start, length, count, number = first
     cdef ssize_t written
     cdef int code = 0
     cdef char header[MAX_VNET]
-    if not 0 <= first <= last <= len(edges):
-        raise ValueError(f"frames {first} to {last} of {len(edges)}")
+    if step < 1:
+        raise ValueError(f"frames of {step} octets")
     if not 0 <= vnet <= MAX_VNET:
         raise ValueError(f"a virtio-net header of {vnet} octets")
     memset(header, 0, vnet)
     PyObject_GetBuffer(octets, &view, PyBUF_SIMPLE)
     try:
-        start = edges[first - 1] if first else 0
+        count = view.len // step + (view.len % step != 0)
+        if not 0 <= first <= last <= count:
+            raise ValueError(f"frames {first} to {last} of {count}")
         while number < last:
-            end = edges[number]
-            if not 0 <= start <= end <= view.len:
-                raise ValueError(f"a frame from {start} to {end} of {view.len} octets")
-            written = write_one(fd, header, vnet, <char *>view.buf + start, end - start)
-            if written != end - start + vnet:
+            start = number * step
+            length = min(step, view.len - start)
+            written = write_one(fd, header, vnet, <char *>view.buf + start, length)
+            if written != length + vnet:
                 code = errno if written < 0 else EIO  # part of a frame is no frame
                 break
-            start = end
             number += 1
         return number - first, code
     finally:

@@ -10,7 +10,7 @@ the way, and the fields. An IP version is a ``Form``: where those fields are, an
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from octets cimport get16, get32, put16
 from sum cimport choose_loops, copy_octets, fold16, host16, sum_octets, swap16
@@ -18,7 +18,8 @@ from sum cimport choose_loops, copy_octets, fold16, host16, sum_octets, swap16
 choose_loops()
 
 cdef enum:
-    MAX_HEADERS = 256  # octets of a template: link 14 or 18, IP and TCP 60 each, and room
+    MAX_HEADERS = 256  # octets of a template: link 64, IP and TCP 60 each, up to a multiple of
+    WIDE = 64
     MIN_TCP = 20
     FIN = 0x01
     PSH = 0x08
@@ -56,14 +57,17 @@ cdef inline uint32_t network_sum(const unsigned char *octets, Py_ssize_t length)
     return host16(fold16(sum_octets(octets, length)))
 
 
-cdef uint32_t copy_payload(
+cdef uint64_t copy_payload(
     Cursor *cursor, unsigned char *target, Py_ssize_t length
 ) noexcept nogil:
-    """Copy the next ``length`` octets of the payload; return their folded sum."""
+    """Copy the next ``length`` octets of the payload; return their sum in the machine's order."""
     cdef uint64_t total = 0
     cdef uint32_t part
     cdef Py_ssize_t done = 0, size
-    cdef Py_buffer *piece
+    cdef Py_buffer *piece = cursor.pieces + cursor.piece
+    if length < piece.len - cursor.at:
+        cursor.at += length
+        return copy_octets(target, <const unsigned char *>piece.buf + cursor.at - length, length)
     while done < length:
         piece = cursor.pieces + cursor.piece
         size = min(piece.len - cursor.at, length - done)
@@ -76,17 +80,38 @@ cdef uint32_t copy_payload(
         if cursor.at == piece.len:
             cursor.piece += 1
             cursor.at = 0
-    return host16(fold16(total))
+    return total
+
+
+cdef inline void copy_template(
+    unsigned char *target, const unsigned char *template, Py_ssize_t head, Py_ssize_t length
+) noexcept nogil:
+    """Copy a template, and what lies behind it where ``length`` octets of payload will."""
+    cdef Py_ssize_t at = 0
+    if length < WIDE:
+        memcpy(target, template, head)
+        return
+    while at < head:
+        memcpy(target + at, template + at, WIDE)  # a few vectors, where any length is a call
+        at += WIDE
 
 
 cdef void cut_all(
     unsigned char *template, Py_ssize_t ip, Py_ssize_t tcp, Py_ssize_t head, const Form *form,
     Cursor *cursor, Py_ssize_t octets, Py_ssize_t size, bint partial, unsigned char *target,
 ) noexcept nogil:
-    """Write the wire frames of ``octets`` of payload, ``size`` each, end to end to ``target``."""
-    cdef uint32_t identification = 0, flags, seq, pseudo, ip_sum, tcp_sum, total, checksum
+    """Write the wire frames of ``octets`` of payload, ``size`` each, end to end to ``target``.
+
+    What sums to ``shared`` is in the machine's order, as what ``copy_payload`` returns.
+    """
+    cdef uint32_t identification = 0, flags, seq, word, pseudo, ip_sum, tcp_sum, total, shared
     cdef uint32_t last_flags
+    cdef uint16_t checksum
+    cdef uint64_t payload
     cdef Py_ssize_t length, done = 0, tcp_length = head - tcp
+    # In locals, since what is written through ``target`` might be the form, as far as C knows.
+    cdef Py_ssize_t length_at = ip + form.length, counted = head - ip - form.uncounted
+    cdef Py_ssize_t identification_at = form.identification, checksum_at = form.checksum
     cdef bint last = False
     seq = get32(template + tcp + 4)
     flags = template[tcp + 13] & ~(FIN | PSH)
@@ -94,12 +119,14 @@ cdef void cut_all(
     put32(template + tcp + 4, 0)
     template[tcp + 13] = 0
     put16(template + tcp + 16, 0)
-    put16(template + ip + form.length, 0)
-    if form.identification >= 0:
-        identification = get16(template + ip + form.identification)
-        put16(template + ip + form.identification, 0)
-    if form.checksum >= 0:
-        put16(template + ip + form.checksum, 0)
+    put16(template + length_at, 0)
+    if identification_at >= 0:
+        identification_at += ip
+        identification = get16(template + identification_at)
+        put16(template + identification_at, 0)
+    if checksum_at >= 0:
+        checksum_at += ip
+        put16(template + checksum_at, 0)
     ip_sum = network_sum(template + ip, tcp - ip)
     pseudo = network_sum(template + ip + form.addresses, form.addresses_length) + TCP
     tcp_sum = pseudo + network_sum(template + tcp, tcp_length)
@@ -108,24 +135,23 @@ cdef void cut_all(
         last = done + length == octets
         if last:
             flags |= last_flags
-        memcpy(target, template, head)
-        checksum = copy_payload(cursor, target + head, length)
-        total = head - ip + length - form.uncounted
-        put16(target + ip + form.length, total)
-        if form.identification >= 0:
-            put16(target + ip + form.identification, identification)
-        if form.checksum >= 0:
-            put16(target + ip + form.checksum, ~fold16(ip_sum + total + identification))
+        copy_template(target, template, head, length)
+        payload = copy_payload(cursor, target + head, length)
+        total = counted + length
+        put16(target + length_at, total)
+        if identification_at >= 0:
+            put16(target + identification_at, identification)
+        if checksum_at >= 0:
+            put16(target + checksum_at, ~fold16(ip_sum + total + identification))
         put32(target + tcp + 4, seq)
         target[tcp + 13] = flags
         if partial:
-            checksum = fold16(pseudo + tcp_length + length)
+            put16(target + tcp + 16, fold16(pseudo + tcp_length + length))
         else:
-            checksum = ~fold16(
-                <uint64_t>checksum + tcp_sum + tcp_length + length
-                + (seq >> 16) + (seq & 0xFFFF) + flags
-            )
-        put16(target + tcp + 16, checksum)
+            shared = host16(fold16(tcp_sum + tcp_length + length + flags))
+            memcpy(&word, target + tcp + 4, 4)
+            checksum = ~fold16(payload + shared + word)
+            memcpy(target + tcp + 16, &checksum, 2)
         flags &= ~CWR
         seq += length
         identification = (identification + 1) & 0xFFFF
@@ -135,18 +161,18 @@ cdef void cut_all(
 
 def cut(header, Py_ssize_t start, Py_ssize_t ip, Py_ssize_t tcp, payload, Py_ssize_t size,
         bint partial=False):
-    """Return the wire frames of a super-segment, end to end, and where each ends.
+    """Return the wire frames of a super-segment, end to end, and how long all but the last are.
 
     See ``cut_py`` of ``netstack.device.cut``.
     Raises: ValueError for what is no super-segment of TCP over IPv4, BufferError for octets that
     don't lie in one piece.
     """
-    cdef Py_ssize_t held = 0, octets = 0, head, count, frames, number
+    cdef Py_ssize_t held = 0, octets = 0, head, frames
     cdef unsigned char template[MAX_HEADERS]
     cdef Cursor cursor
     cdef Py_buffer whole
     cdef Py_buffer *views
-    cdef list pieces = list(payload), ends
+    cdef list pieces = list(payload)
     views = <Py_buffer *>PyMem_Malloc((len(pieces) + 1) * sizeof(Py_buffer))
     if views == NULL:
         raise MemoryError
@@ -170,9 +196,7 @@ def cut(header, Py_ssize_t start, Py_ssize_t ip, Py_ssize_t tcp, payload, Py_ssi
             template, ip - start, tcp - start, head, &IPV4, &cursor, octets, size, partial,
             <unsigned char *>PyByteArray_AS_STRING(result),
         )
-        ends = [number * (head + size) for number in range(1, frames)]
-        ends.append(frames * head + octets)
-        return result, ends
+        return result, head + size
     finally:
         while held:
             held -= 1

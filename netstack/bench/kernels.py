@@ -151,9 +151,8 @@ def _bursts(resources: ExitStack) -> list[Pair]:
     resources.callback(os.close, zero)
     resources.callback(os.close, null)
     octets = bytes(BURST * 1514)
-    ends = [number * 1514 for number in range(1, BURST + 1)]
     reading = read_burst, read_burst_py, (zero, bytearray(1514), BURST)
-    writing = write_burst, write_burst_py, (null, octets, ends, 0, BURST)
+    writing = write_burst, write_burst_py, (null, octets, 1514, 0, BURST)
     large = bytearray(65_535)
     pieces = (bytes(76), memoryview(bytes(40_000)), memoryview(bytes(25_000)))
     return [

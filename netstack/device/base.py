@@ -176,18 +176,17 @@ class Device:
         """Take ``frame`` to the wire; False = busy, the caller keeps it and tries again later."""
         raise NotImplementedError
 
-    def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
+    def transmit_cuts(self, octets: bytearray, step: int, first: int, last: int) -> int:
         """Take the wire frames ``first`` to ``last`` (excluded) of one super-segment.
 
-        They lie end to end in ``octets``, checksums complete; ``ends`` says where each ends.
+        They lie end to end in ``octets``, checksums complete: each ``step`` octets long, the
+        last what is left.
         Return how many were taken; fewer = busy.
         """
-        view, start = memoryview(octets), ends[first - 1] if first else 0
+        view = memoryview(octets)
         for number in range(first, last):
-            end = ends[number]
-            if not self.transmit(Frame(bytes(view[start:end]))):
+            if not self.transmit(Frame(bytes(view[number * step : (number + 1) * step]))):
                 return number - first
-            start = end
         return last - first
 
     def receive_burst(self, limit: int = 64) -> Sequence[Frame | bytes]:

@@ -22,8 +22,6 @@ from netstack.device.impair import Counters, Impairment
 from netstack.device.offload import wire_octets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from typing_extensions import Unpack
 
     from netstack.core.rng import Rng
@@ -266,13 +264,12 @@ class CableEnd(Device):
         self.outgoing.carry(frame)
         return True
 
-    def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
+    def transmit_cuts(self, octets: bytearray, step: int, first: int, last: int) -> int:
         """Put wire frames that lie end to end on the wire; all are taken."""
-        view, start, frames = memoryview(octets), ends[first - 1] if first else 0, []
-        for end in ends[first:last]:
-            frames.append(bytes(view[start:end]))
-            start = end
-        self.outgoing.carry_octets(frames)
+        view = memoryview(octets)
+        self.outgoing.carry_octets(
+            [bytes(view[number * step : (number + 1) * step]) for number in range(first, last)]
+        )
         return last - first
 
     def take(self, frame: Frame | bytes) -> bool:

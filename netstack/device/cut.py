@@ -40,12 +40,13 @@ def cut_py(
     payload: Sequence[Buffer],
     size: int,
     partial: bool = False,
-) -> tuple[bytearray, list[int]]:
-    """Return the wire frames of a super-segment, end to end, and where each ends.
+) -> tuple[bytearray, int]:
+    """Return the wire frames of a super-segment, end to end, and how long all but the last are.
 
     ``header`` holds the link header from ``start`` on, the IP header at ``ip``, the TCP header
     at ``tcp`` and, behind that, the first octets of the payload, if any; the rest is in the
-    buffers ``payload``. Each frame has ``size`` octets of it, the last what is left.
+    buffers ``payload``. Each frame has ``size`` octets of it, the last what is left. There is
+    one at least.
     Identification and sequence number advance, FIN and PSH stay on the last, CWR on the first
     (RFC 3168 6.1.2). Checksums are complete; with ``partial`` TCP's holds the pseudo-header's
     sum, for a device that adds the rest.
@@ -66,8 +67,6 @@ def cut_py(
     tcp_sum = pseudo_sum + sum(map(internet_sum_py, (rest[-4:], ack, window, tail)))
     flags = all_flags & ~(_FIN | _PSH)
     pieces: list[Buffer] = []
-    ends = []
-    end = 0
     for at in range(0, len(data) or 1, size):
         piece = data[at : at + size]
         length = len(piece)
@@ -88,12 +87,10 @@ def cut_py(
             )
         )  # fmt: skip
         pieces.append(piece)
-        end += layout.size + length
-        ends.append(end)
         flags &= ~_CWR
         seq = seq + length & 0xFFFFFFFF
         identification = identification + 1 & 0xFFFF
-    return bytearray().join(pieces), ends
+    return bytearray().join(pieces), layout.size + size
 
 
 def _octets(data: Buffer) -> memoryview:

@@ -211,7 +211,12 @@ class _Lane:
 
 
 def _any_super(frames: Sequence[Frame | bytes]) -> bool:
-    return not only_octets(frames) and any(as_frame(frame).gso_size for frame in frames)
+    if only_octets(frames):
+        return False
+    for frame in frames:  # noqa: SIM110 - C has no generators
+        if as_frame(frame).gso_size:
+            return True
+    return False
 
 
 class ImpairDevice(Middleware):
@@ -269,26 +274,30 @@ class ImpairDevice(Middleware):
         """Take ``frame`` to the wire, or what is left of it; False = busy."""
         if self._sending and not self._drain():
             return False
-        if self._down.idle:
+        down: _Lane = self._down
+        if down.idle:
             return self.inner.transmit(frame)
         for octets in wire_octets(frame):
-            self._sending.extend(Frame(out) for out in self._down.carry(octets))
+            self._sending.extend(Frame(out) for out in down.carry(octets))
         self._drain()
         return True
 
-    def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
+    def transmit_cuts(self, octets: bytearray, step: int, first: int, last: int) -> int:
         """Take wire frames that lie end to end; over a good wire all at once."""
-        if not self._sending and self._down.idle:
-            return self.inner.transmit_cuts(octets, ends, first, last)
-        return super().transmit_cuts(octets, ends, first, last)
+        down: _Lane = self._down
+        if not self._sending and down.idle:
+            return self.inner.transmit_cuts(octets, step, first, last)
+        return super().transmit_cuts(octets, step, first, last)
 
     def receive_burst(self, limit: int = 64) -> Sequence[Frame | bytes]:
         """Return up to ``limit`` frames that have arrived; late ones going out leave now."""
-        if self._down.holding:
-            self._sending.extend(Frame(octets) for octets in self._down.release())
+        down: _Lane = self._down
+        if down.holding:
+            self._sending.extend(Frame(octets) for octets in down.release())
         if self._sending:
             self._drain()
-        arrived, lane = self._arrived, self._up
+        arrived = self._arrived
+        lane: _Lane = self._up
         if len(arrived) < limit:
             frames = self.inner.receive_burst(limit)
             if lane.idle and not arrived:
@@ -306,7 +315,7 @@ class ImpairDevice(Middleware):
         return [arrived.popleft() for _ in range(min(limit, len(arrived)))]
 
     def _carry_up(self, frame: Frame) -> None:
-        lane = self._up
+        lane: _Lane = self._up
         for octets in wire_octets(frame):
             for out in lane.carry(octets):
                 arrived = Frame(out)
@@ -316,5 +325,7 @@ class ImpairDevice(Middleware):
 
     def pending(self) -> bool:
         """Return whether frames wait here or in the inner device."""
-        waiting = self._sending or self._arrived or self._down.holding or self._up.holding
-        return bool(waiting) or super().pending()
+        down: _Lane = self._down
+        up: _Lane = self._up
+        waiting = self._sending or self._arrived or down.holding or up.holding
+        return bool(waiting) or self.inner.pending()

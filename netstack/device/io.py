@@ -52,36 +52,34 @@ def read_burst_py(fd: int, pool: Buffer, limit: int) -> list[bytes]:
 
 
 def write_burst_py(
-    fd: int, octets: Buffer, ends: Sequence[int], first: int, last: int, vnet: int = 0
+    fd: int, octets: Buffer, step: int, first: int, last: int, vnet: int = 0
 ) -> tuple[int, int]:
     """Write the frames ``first`` to ``last`` (excluded) of those that lie end to end in
-    ``octets``, and where each ends is told by ``ends``.
+    ``octets``: each ``step`` octets long, the last what is left.
 
     ``vnet``: octets of a virtio-net header, zero throughout, to put in front of each.
     Return how many were written, and the error number that ended it: 0 if all were. EIO stands
     for a frame that was taken in part.
 
-    Raises: ValueError for frames that don't lie one after the other in ``octets``.
+    Raises: ValueError for frames that there are not.
     """
-    if not 0 <= first <= last <= len(ends):
-        raise ValueError(f"frames {first} to {last} of {len(ends)}")
+    view = memoryview(octets).cast("B")
+    if step < 1:
+        raise ValueError(f"frames of {step} octets")
+    count = -(-len(view) // step)
+    if not 0 <= first <= last <= count:
+        raise ValueError(f"frames {first} to {last} of {count}")
     if not 0 <= vnet <= _MAX_VNET:
         raise ValueError(f"a virtio-net header of {vnet} octets")
-    view = memoryview(octets).cast("B")
     header = bytes(vnet)
-    start = ends[first - 1] if first else 0
     for number in range(first, last):
-        end = ends[number]
-        if not 0 <= start <= end <= len(view):
-            raise ValueError(f"a frame from {start} to {end} of {len(view)} octets")
-        frame = view[start:end]
+        frame = view[number * step : (number + 1) * step]
         try:
             written = os.writev(fd, (header, frame)) if vnet else os.write(fd, frame)
         except OSError as error:
             return number - first, error.errno or errno.EIO
-        if written != end - start + vnet:
+        if written != len(frame) + vnet:
             return number - first, errno.EIO
-        start = end
     return last - first, 0
 
 

@@ -72,12 +72,9 @@ def wire_octets(frame: Frame) -> list[bytes]:
     The frame itself stays as it is.
     """
     if frame.gso_size:
-        octets, ends = cut_frame(frame)
-        view, start, frames = memoryview(octets), 0, []
-        for end in ends:
-            frames.append(bytes(view[start:end]))
-            start = end
-        return frames
+        octets, step = cut_frame(frame)
+        view = memoryview(octets)
+        return [bytes(view[at : at + step]) for at in range(0, len(view), step)]
     if frame.checksum is not _PARTIAL:
         return [frame.octets()]
     return [_completed(frame)]
@@ -113,8 +110,10 @@ def link_length(header: Buffer, start: int, transport: int) -> int:
     return _ETHERNET + 4 if u16(header, start + 12) == _VLAN else _ETHERNET
 
 
-def cut_frame(frame: Frame, *, partial: bool = False) -> tuple[bytearray, list[int]]:
-    """Return the octets of a super-segment's wire frames end to end, and where each ends.
+def cut_frame(frame: Frame, *, partial: bool = False) -> tuple[bytearray, int]:
+    """Return the octets of a super-segment's wire frames, end to end, and a frame's length.
+
+    The last has what is left, the others that length.
 
     Checksums are complete, except with ``partial``: then the device does that itself.
 
@@ -142,17 +141,15 @@ def segment(frame: Frame, *, partial: bool = False) -> list[Frame]:
         if not partial:
             complete_checksum(frame)
         return [frame]
-    octets, ends = cut_frame(frame, partial=partial)
-    return wire_frames(frame, octets, ends, partial)
+    octets, step = cut_frame(frame, partial=partial)
+    return wire_frames(frame, octets, step, partial)
 
 
-def wire_frames(
-    whole: Frame, octets: bytearray, ends: Sequence[int], partial: bool
-) -> list[Frame]:
+def wire_frames(whole: Frame, octets: bytearray, step: int, partial: bool) -> list[Frame]:
     """Return the frames that ``whole`` was cut into by ``cut_frame``, all in one buffer."""
-    view, start, frames = memoryview(octets), 0, []
-    for end in ends:
-        frame = Frame(view[start:end])
+    view, frames = memoryview(octets), []
+    for at in range(0, len(view), step):
+        frame = Frame(view[at : at + step])
         frame.checksum = _PARTIAL if partial else _VALID
         frame.checksum_start = whole.checksum_start - whole.start
         frame.checksum_offset = _TCP_CHECKSUM
@@ -161,7 +158,6 @@ def wire_frames(
         frame.received_at = whole.received_at
         frame.group = whole.group
         frames.append(frame)
-        start = end
     return frames
 
 

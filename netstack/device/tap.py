@@ -281,12 +281,12 @@ class TapDevice(Device):
             self.drop("link.refused", frame.segments)
             return True
 
-    def transmit_cuts(self, octets: bytearray, ends: Sequence[int], first: int, last: int) -> int:
+    def transmit_cuts(self, octets: bytearray, step: int, first: int, last: int) -> int:
         """Write wire frames that lie end to end; return how many: fewer = the queue is full."""
         header = vnet.LENGTH if self._vnet else 0
         number = first
         while number < last:
-            written, code = write_burst(self._descriptor, octets, ends, number, last, header)
+            written, code = write_burst(self._descriptor, octets, step, number, last, header)
             number += written
             if code in bursts.BUSY:
                 break

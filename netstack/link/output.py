@@ -61,18 +61,33 @@ def wire_octets(frame: Frame, length: int) -> int:
 class _Cut:
     """The wire frames of the super-segment under way, and which of them is next."""
 
-    __slots__ = ("ends", "frame", "next", "octets", "partial")
+    __slots__ = ("count", "frame", "next", "octets", "partial", "step")
 
     def __init__(self, frame: Frame, partial: bool, min_length: int) -> None:
         self.frame = frame
-        self.octets, self.ends = cut_frame(frame, partial=partial)
-        self.partial = partial
-        self.next = 0
-        head = self.ends[-2] if len(self.ends) > 1 else 0
-        short = min_length - (self.ends[-1] - head)  # only the last can be
+        octets, step = cut_frame(frame, partial=partial)
+        self.octets: bytearray = octets
+        self.step: int = step
+        """Octets of a wire frame; the last has what is left."""
+        if step < min_length:  # each is short
+            self._pad_each(min_length)
+        length = len(self.octets)
+        self.count: int = (length + self.step - 1) // self.step
+        short = min_length - (length - (self.count - 1) * self.step)
         if short > 0:
             self.octets += bytes(short)
-            self.ends[-1] += short
+        self.partial = partial
+        self.next = 0
+
+    def _pad_each(self, length: int) -> None:
+        octets, step = self.octets, self.step
+        cuts = [octets[at : at + step].ljust(length, b"\0") for at in range(0, len(octets), step)]
+        self.octets = bytearray().join(cuts)
+        self.step = length
+
+    def octets_of(self, first: int, last: int) -> int:
+        """Return how long the frames ``first`` to ``last`` (excluded) are together."""
+        return min(last * self.step, len(self.octets)) - first * self.step
 
 
 class OutputQueue:
@@ -238,24 +253,24 @@ class OutputQueue:
         cut = self._cut
         if cut is None or cut.frame is not frame:  # not its own: a step was cut
             cut = self._cut = _Cut(frame, self._partial, self._min_length)
-        ends, first = cut.ends, cut.next
-        last = min(len(ends), first + limit)
+        first = cut.next
+        last = min(cut.count, first + limit)
         if cut.partial or self._context.trace is not None:
             taken = self._transmit_each(frame, cut, last)
         else:
-            taken = self._device.transmit_cuts(cut.octets, ends, first, last)
+            taken = self._device.transmit_cuts(cut.octets, cut.step, first, last)
         cut.next = first + taken
         self._frames_sent.value += taken
         if taken:
-            self._octets_sent.value += ends[cut.next - 1] - (ends[first - 1] if first else 0)
+            self._octets_sent.value += cut.octets_of(first, cut.next)
         self.busy = cut.next < last
-        if cut.next == len(ends):
+        if cut.next == cut.count:
             self._cut = None
         return limit - taken
 
     def _transmit_each(self, whole: Frame, cut: _Cut, last: int) -> int:
         """Transmit up to the ``last`` wire frame of a cut; return how many were taken."""
-        frames = wire_frames(whole, cut.octets, cut.ends, cut.partial)
+        frames = wire_frames(whole, cut.octets, cut.step, cut.partial)
         for number in range(cut.next, last):
             if not self._transmit(frames[number]):
                 return number - cut.next

@@ -177,11 +177,11 @@ def test_cuts_pass_a_good_wire_at_once_and_a_bad_one_one_by_one(frames):
     calls = []
     wire.transmit_cuts = lambda *cuts: calls.append(cuts) or 2
     octets = bytearray(frames.wire(b"a") + frames.wire(b"b"))
-    ends = [len(octets) // 2, len(octets)]
-    assert impaired.transmit_cuts(octets, ends, 0, 2) == 2
-    assert calls == [(octets, ends, 0, 2)]
+    step = len(octets) // 2
+    assert impaired.transmit_cuts(octets, step, 0, 2) == 2
+    assert calls == [(octets, step, 0, 2)]
     impaired.outgoing.loss = 1.0
-    assert impaired.transmit_cuts(octets, ends, 0, 2) == 2
+    assert impaired.transmit_cuts(octets, step, 0, 2) == 2
     assert impaired.outgoing.counters.lost == 2
     assert len(calls) == 1
 
@@ -192,9 +192,9 @@ def test_cuts_wait_behind_what_a_busy_device_has_not_taken(frames):
     assert impaired.transmit(frames.arriving(b"y"))
     impaired.outgoing.duplicate = 0.0
     octets = bytearray(frames.wire(b"a"))
-    assert impaired.transmit_cuts(octets, [len(octets)], 0, 1) == 0
+    assert impaired.transmit_cuts(octets, len(octets), 0, 1) == 0
     wire.busy = False
-    assert impaired.transmit_cuts(octets, [len(octets)], 0, 1) == 1
+    assert impaired.transmit_cuts(octets, len(octets), 0, 1) == 1
     assert wire.sent == [frames.wire(b"y")] * 2 + [bytes(octets)]
 
 

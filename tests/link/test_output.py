@@ -107,6 +107,16 @@ def test_short_last_cut_is_padded_with_zeros(ready, make_super):
     judged(octets)
 
 
+def test_each_of_many_short_cuts_is_padded_with_zeros(ready, make_super):
+    ready.interface.send_packet(ready.peer, make_super(b"\xff" * 7, 3))
+    ready.interface.flush()
+    sent = [frame.octets() for frame in ready.device.sent[-3:]]
+    padded = [b"\xff" * length + bytes(6 - length) for length in (3, 3, 1)]
+    assert [octets[54:] for octets in sent] == padded
+    for octets in sent:
+        judged(octets)
+
+
 def test_device_busy_within_a_super_segment_leaves_the_rest_first_in_line(ready, make_super):
     ready.interface.send_packet(ready.peer, make_super(PAYLOAD, 1000), "flow")
     ready.interface.send_packet(ready.peer, make_super(b"last" * 20, 1000), "flow")
