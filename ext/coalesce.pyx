@@ -1,10 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Merging consecutive segments of a burst; ``netstack.device.merge`` is the definition.
+"""Merging consecutive segments of a burst; ``netstack.device.merge`` is the definition, for ACKs
+``netstack.device.acks``.
 
-Theory of operation. One pass reads each frame's headers where they lie and finds the open run of
-its flow in a hash table; what must be equal is compared with the run's first frame in place. A
-second pass writes each run of more than one frame into octets of its own. Nothing is moved or
-allocated for a frame that stays alone.
+Theory of operation. One pass reads each frame's headers where they lie and finds the open run and
+the last ACK of its flow in a hash table; what must be equal is compared in place. A second pass
+writes each run of more than one frame into octets of its own. Nothing is moved or allocated for a
+frame that stays alone.
 """
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -21,6 +22,10 @@ cdef enum:
     ETHERNET = 14  # octets of the link header; 0 on a medium without
     IPV4 = 20
     MAX_PACKET = 65535
+    LARGEST_ACK = 98  # octets: a link header, IP, TCP with all options, a trailer
+    TIMESTAMPS = 0x0101080A  # as RFC 7323 appendix A aligns them
+    SACK = 0x01010500  # as RFC 2018 3 shows it, without the length
+    HALF = 0x80000000
     FIN = 0x01
     PSH = 0x08
     ACK = 0x10
@@ -38,6 +43,7 @@ cdef enum:
 cdef enum:
     ALONE = -1  # and nothing else may happen to its flow's run
     UNREAD = -2  # of no flow that could be read, but it may belong to any
+    ACKED = -3  # an ACK, which has its place
 
 
 cdef struct Piece:
@@ -47,6 +53,7 @@ cdef struct Piece:
     Py_ssize_t head
     Py_ssize_t end
     Py_ssize_t next  # of the same run, -1 = none
+    Py_ssize_t count  # of ACKs that it stands for
     int state  # as given
     bint verified
 
@@ -71,7 +78,14 @@ cdef struct Burst:
     Py_ssize_t *open_runs
     Py_ssize_t *epochs
     Py_ssize_t epoch
+    # By flow too: the place of its last ACK, unless another frame came since.
+    Py_ssize_t *acks
+    Py_ssize_t *ack_epochs
+    Py_ssize_t ack_epoch
     size_t mask
+    # In the order of what is returned: the first frame of a run, or one that stays.
+    Py_ssize_t *places
+    Py_ssize_t place_count
     Py_ssize_t link
 
 
@@ -180,8 +194,86 @@ cdef bint extend(Burst *burst, Run *run, Py_ssize_t index) noexcept nogil:
     return True
 
 
+cdef bint begins_with_block(
+    const unsigned char *option, Py_ssize_t length, uint32_t number
+) noexcept nogil:
+    """Return whether SACK blocks alone follow, of which the first is no D-SACK (RFC 2883)."""
+    cdef uint32_t left
+    if length < 12 or (length & 7) != 4 or get32(option) != (SACK | <uint32_t>(length - 2)):
+        return False
+    left = get32(option + 4)
+    if not 0 < left - number < HALF:
+        return False
+    return length == 12 or left - get32(option + 12) >= get32(option + 16) - get32(option + 12)
+
+
+cdef inline Py_ssize_t behind_timestamps(const unsigned char *tcp, Py_ssize_t length) noexcept nogil:
+    return 32 if length >= 32 and get32(tcp + 20) == TIMESTAMPS else 20
+
+
+cdef bint is_pure(Piece *piece, Py_ssize_t link) noexcept nogil:
+    """Return whether a segment of no data is an ACK and nothing else, its checksums verified."""
+    cdef const unsigned char *ip = piece.octets + link
+    cdef const unsigned char *tcp = ip + IPV4
+    cdef Py_ssize_t length = piece.head - link - IPV4, at
+    if piece.length > LARGEST_ACK or get16(tcp + 12) & 0xFFF != ACK:
+        return False
+    if ip[0] != 0x45 or ip[9] != TCP or get16(ip + 6) & 0xBFFF:
+        return False
+    if link and get16(piece.octets + 12) != 0x0800:
+        return False
+    at = behind_timestamps(tcp, length)
+    if at != length and not begins_with_block(tcp + at, length - at, get32(tcp + 8)):
+        return False
+    return fold16(sum_octets(ip, IPV4)) == 0xFFFF and checksum_holds(piece, link)
+
+
+cdef bint supersedes(const Piece *piece, const Piece *before, Py_ssize_t link) noexcept nogil:
+    """Return whether a pure ACK tells all that the one before it tells, and more."""
+    cdef const unsigned char *ip = piece.octets + link
+    cdef const unsigned char *other = before.octets + link
+    cdef const unsigned char *tcp = ip + IPV4
+    cdef Py_ssize_t length = piece.head - link - IPV4, at
+    cdef uint32_t acknowledged = get32(ip + 28) - get32(other + 28), reached = 0
+    if acknowledged >= HALF or piece.head != before.head or get32(ip + 24) != get32(other + 24):
+        return False
+    if memcmp(piece.octets, before.octets, link + 2) != 0 or get32(ip + 6) != get32(other + 6):
+        return False
+    at = behind_timestamps(tcp, length)
+    # The urgent pointer and all options, but how far the first block reaches.
+    if at == length:
+        if memcmp(ip + 38, other + 38, length - 18) != 0:
+            return False
+    else:
+        at += 8
+        reached = get32(tcp + at) - get32(other + IPV4 + at)
+        if memcmp(ip + 38, other + 38, at - 18) != 0:
+            return False
+        if memcmp(tcp + at + 4, other + IPV4 + at + 4, length - at - 4) != 0:
+            return False
+    return reached < HALF and (acknowledged != 0 or reached != 0)
+
+
+cdef void take_ack(Burst *burst, Py_ssize_t index, size_t entry) noexcept nogil:
+    """Give a pure ACK the place of the one before it that it supersedes, or one of its own."""
+    cdef Piece *piece = burst.pieces + index
+    cdef Py_ssize_t place = burst.acks[entry]
+    cdef Piece *before
+    if burst.ack_epochs[entry] == burst.ack_epoch:
+        before = burst.pieces + burst.places[place]
+        if supersedes(piece, before, burst.link):
+            piece.count += before.count
+            burst.places[place] = index
+            return
+    burst.acks[entry] = burst.place_count
+    burst.ack_epochs[entry] = burst.ack_epoch
+    burst.places[burst.place_count] = index
+    burst.place_count += 1
+
+
 cdef Py_ssize_t take(Burst *burst, Py_ssize_t index) noexcept nogil:
-    """Look at a frame; return the run that it was merged to or began, else ALONE or UNREAD."""
+    """Look at a frame; return the run that it was merged to or began, else ALONE, UNREAD, ACKED.
+    """
     cdef Piece *piece = burst.pieces + index
     cdef Py_ssize_t link = burst.link
     cdef const unsigned char *ip = piece.octets + link
@@ -190,6 +282,7 @@ cdef Py_ssize_t take(Burst *burst, Py_ssize_t index) noexcept nogil:
     cdef Run *run
     cdef int offset
     piece.next = -1
+    piece.count = 1
     piece.verified = piece.state == VERIFIED
     offset = ip[32] if piece.length > link + 32 else 0
     if offset & 0x0F or offset < 0x50 or piece.state == WHOLE:
@@ -207,6 +300,11 @@ cdef Py_ssize_t take(Burst *burst, Py_ssize_t index) noexcept nogil:
                 burst.open_runs[entry] = -1
             return known
         burst.open_runs[entry] = -1
+    if piece.end == piece.head and is_pure(piece, link):
+        if burst.flows[entry] < 0:
+            burst.flows[entry] = index
+        take_ack(burst, index, entry)
+        return ACKED
     if begin(burst, index):
         if burst.flows[entry] < 0:
             burst.flows[entry] = index
@@ -241,19 +339,18 @@ cdef object merged_octets(const Burst *burst, const Run *run):
     return result
 
 
-cdef list results(const Burst *burst, const Py_ssize_t *runs, Py_ssize_t count):
+cdef list results(const Burst *burst, const Py_ssize_t *runs):
     cdef list merged = []
-    cdef Py_ssize_t index
+    cdef Py_ssize_t index, place
     cdef const Run *run
-    for index in range(count):
+    for place in range(burst.place_count):
+        index = burst.places[place]
         if runs[index] >= 0:
             run = burst.runs + runs[index]
-            if run.first != index:
-                continue
             if run.count > 1:
                 merged.append((index, run.count, run.size, True, merged_octets(burst, run)))
                 continue
-        merged.append((index, 1, 0, burst.pieces[index].verified, None))
+        merged.append((index, burst.pieces[index].count, 0, burst.pieces[index].verified, None))
     return merged
 
 
@@ -265,7 +362,7 @@ def merge(frames, states, Py_ssize_t link):
     than 0 or 14 octets; BufferError for octets that don't lie in one piece.
     """
     cdef list given = list(frames)
-    cdef Py_ssize_t count = len(given), held = 0, index
+    cdef Py_ssize_t count = len(given), held = 0, index, found
     cdef size_t table = 16
     cdef Burst burst
     cdef Py_buffer *views = NULL
@@ -282,17 +379,20 @@ def merge(frames, states, Py_ssize_t link):
     burst.flows = NULL
     try:
         views = <Py_buffer *>PyMem_Malloc((count + 1) * sizeof(Py_buffer))
-        runs = <Py_ssize_t *>PyMem_Malloc((count + 1) * sizeof(Py_ssize_t))
+        runs = <Py_ssize_t *>PyMem_Malloc(2 * (count + 1) * sizeof(Py_ssize_t))
         burst.pieces = <Piece *>PyMem_Calloc(count + 1, sizeof(Piece))
         burst.runs = <Run *>PyMem_Malloc((count + 1) * sizeof(Run))
-        burst.flows = <Py_ssize_t *>PyMem_Malloc(3 * table * sizeof(Py_ssize_t))
+        burst.flows = <Py_ssize_t *>PyMem_Malloc(5 * table * sizeof(Py_ssize_t))
         if not (views and runs and burst.pieces and burst.runs and burst.flows):
             raise MemoryError
         burst.open_runs = burst.flows + table
         burst.epochs = burst.open_runs + table
-        for index in range(<Py_ssize_t>table):
-            burst.flows[index] = burst.open_runs[index] = burst.epochs[index] = -1
-        burst.run_count = burst.epoch = 0
+        burst.acks = burst.epochs + table
+        burst.ack_epochs = burst.acks + table
+        for index in range(5 * <Py_ssize_t>table):
+            burst.flows[index] = -1
+        burst.places = runs + count + 1
+        burst.run_count = burst.epoch = burst.place_count = burst.ack_epoch = 0
         burst.mask = table - 1
         burst.link = link
         for frame in given:
@@ -302,10 +402,14 @@ def merge(frames, states, Py_ssize_t link):
             burst.pieces[held].state = UNKNOWN if known is None else known[held]
             held += 1
         for index in range(count):
-            runs[index] = take(&burst, index)
-            if runs[index] == UNREAD:
+            found = runs[index] = take(&burst, index)
+            if found == UNREAD:
                 burst.epoch += 1  # of which flow was not read: later segments stay behind it
-        return results(&burst, runs, count)
+            if found != ACKED and (found < 0 or burst.runs[found].first == index):
+                burst.places[burst.place_count] = index
+                burst.place_count += 1
+                burst.ack_epoch += 1  # no ACK passes it
+        return results(&burst, runs)
     finally:
         while held:
             held -= 1

@@ -81,10 +81,10 @@ def busy_thread() -> Iterator[None]:
         thread.join()
 
 
-def frame(data: bytes, seq: int, port: int = 80) -> bytes:
+def frame(data: bytes, seq: int, port: int = 80, ack: int = 1) -> bytes:
     """Return an Ethernet frame with a TCP segment with timestamps, checksums complete."""
     options = build_timestamps(1, 2)
-    tcp = TcpHeader(port, 40_000, seq, 1, ACK, 1000, options=options)
+    tcp = TcpHeader(port, 40_000, seq, ack, ACK, 1000, options=options)
     tcp = tcp.with_checksum(_SOURCE.packed, _DESTINATION.packed, data)
     segment = tcp.build() + data
     ip = IPv4Header(_SOURCE, _DESTINATION, 6, 20 + len(segment), dont_fragment=True)
@@ -137,10 +137,12 @@ def _merges() -> list[Pair]:
     one = [frame(data, number * _MSS) for number in range(BURST)]
     flows = [frame(b"x", 1, number) for number in range(BURST)]
     answers = [frame(b"", 1, number) for number in range(BURST)]
+    acks = [frame(b"", 1, ack=number) for number in range(BURST)]
     return [
         Pair(f"coalesce, {BURST} frames of one flow", merge, merge_py, (one, None, 14)),
         Pair(f"coalesce, {BURST} frames of as many flows", merge, merge_py, (flows, None, 14)),
         Pair(f"coalesce, {BURST} frames without data", merge, merge_py, (answers, None, 14)),
+        Pair(f"coalesce, {BURST} ACKs of one flow", merge, merge_py, (acks, None, 14)),
     ]
 
 

@@ -2,7 +2,8 @@
 
 Theory of operation. What two segments must have in common is compared as octet strings, and the
 IP header is verified by adding the three fields that may differ to the sum of the rest. A run of
-segments becomes one packet: the headers of the first, the payload of all.
+segments becomes one packet: the headers of the first, the payload of all. Of pure ACKs in a row
+the last stays (``acks``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from netstack import _ext
 from netstack.core.checksum import internet_sum_py
+from netstack.device.acks import is_pure, supersedes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,8 +49,9 @@ _Fields = tuple[bytes, int, int, bytes, int, bytes, int, int, int, int, bytes]
 """prefix, total, identification, fragment, checksum, flow, seq, ack, flags, window, tail."""
 
 Merged = tuple[int, int, int, bool, bytes | None]
-"""The first frame's index; how many frames became one; the length of all payloads but the last;
-whether the TCP checksum is known to hold; the octets, or None where the frame stays as it is."""
+"""The first frame's index, of ACKs the last's; how many frames became one; the length of all
+payloads but the last; whether the TCP checksum is known to hold; the octets, or None where the
+frame stays as it is."""
 
 
 class _Run:
@@ -86,6 +89,9 @@ def merge_py(frames: Sequence[Buffer], states: bytes | None, link: int) -> list[
     checksums of what is merged were verified. A bad one stays alone and as it is, so that the
     layer that owns it drops and counts it. The order within a flow is kept.
 
+    A pure ACK takes the place of the one before it, and stands for both, if it supersedes it
+    (``acks``). No ACK passes any other frame.
+
     ``states``: one octet a frame; None = all UNKNOWN. ``link``: octets of the link header, 14
     or 0.
     Raises: ValueError for another number of states than of frames, or another link header;
@@ -96,16 +102,17 @@ def merge_py(frames: Sequence[Buffer], states: bytes | None, link: int) -> list[
     if link not in _LAYOUTS:
         raise ValueError(f"a link header of {link} octets")
     layouts = _LAYOUTS[link]
-    found: list[_Run | bool] = []  # a run, or whether the checksum of a lone frame holds
+    found: list[_Run | Merged] = []  # a run, or what stays as it is
     open_runs: dict[bytes, _Run] = {}
-    for index, frame in enumerate(frames):
-        view = _octets(frame)
+    acks: dict[bytes, int] = {}  # the place of a flow's last ACK
+    for index, view in enumerate(views := [_octets(frame) for frame in frames]):
         state = UNKNOWN if states is None else states[index]
         layout = layouts.get(view[link + 32]) if len(view) > link + 32 else None
         if layout is None or len(view) < layout.size or state == WHOLE:
             if _may_be_tcp(view, link):
                 open_runs.clear()  # of which flow was not read: later segments stay behind it
-            found.append(state == VERIFIED)
+            found.append((index, 1, 0, state == VERIFIED, None))
+            acks.clear()
             continue
         fields = layout.unpack_from(view)
         flow = fields[5]
@@ -114,9 +121,12 @@ def merge_py(frames: Sequence[Buffer], states: bytes | None, link: int) -> list[
             if _extend(run, state, view, layout.size, fields):
                 if run.flags & ~_PSH != _ACK:
                     del open_runs[flow]
-                found.append(run)
                 continue
             del open_runs[flow]
+        if is_pure(view, len(view), link, verified=state == VERIFIED):
+            acks[flow] = _take_ack(found, acks.get(flow), views, index, link)
+            continue
+        acks.clear()
         run = _begin(index, state, view, link, layout.size, fields)
         if run is not None:
             open_runs[flow] = run
@@ -124,8 +134,8 @@ def merge_py(frames: Sequence[Buffer], states: bytes | None, link: int) -> list[
             continue
         if _has_ports_elsewhere(fields):
             open_runs.clear()
-        found.append(state == VERIFIED)
-    return _results(found, link)
+        found.append((index, 1, 0, state == VERIFIED, None))
+    return [_result(each, link) if isinstance(each, _Run) else each for each in found]
 
 
 def _octets(data: Buffer) -> memoryview:
@@ -135,18 +145,24 @@ def _octets(data: Buffer) -> memoryview:
     return view.cast("B")
 
 
-def _results(found: list[_Run | bool], link: int) -> list[Merged]:
-    merged: list[Merged] = []
-    for index, run in enumerate(found):
-        if isinstance(run, bool):
-            merged.append((index, 1, 0, run, None))
-        elif run.index == index:
-            if len(run.pieces) == 1:
-                merged.append((index, 1, 0, True, None))
-            else:
-                octets = _merged_octets(run, link)
-                merged.append((index, len(run.pieces), run.size, True, octets))
-    return merged
+def _take_ack(
+    found: list[_Run | Merged], place: int | None, views: list[memoryview], index: int, link: int
+) -> int:
+    """Give an ACK the ``place`` of the one before it, or one of its own; return which."""
+    if place is not None:
+        before = found[place]
+        if not isinstance(before, _Run) and supersedes(views[index], views[before[0]], link):
+            found[place] = (index, 1 + before[1], 0, True, None)
+            return place
+    found.append((index, 1, 0, True, None))
+    return len(found) - 1
+
+
+def _result(run: _Run, link: int) -> Merged:
+    count = len(run.pieces)
+    if count == 1:
+        return run.index, 1, 0, True, None
+    return run.index, count, run.size, True, _merged_octets(run, link)
 
 
 def _may_be_tcp(view: memoryview, link: int) -> bool:

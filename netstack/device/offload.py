@@ -167,7 +167,8 @@ def wire_frames(whole: Frame, octets: bytearray, step: int, partial: bool) -> li
 def coalesce(frames: Sequence[Frame | bytes], medium: Medium) -> list[Frame]:
     """Return the frames of one burst with consecutive TCP segments of a flow merged.
 
-    The rules are those of ``merge``. What was merged lies in octets of its own and is VALID.
+    Of pure ACKs in a row the last stays, and counts for all. The rules are those of ``merge``.
+    What was merged lies in octets of its own and is VALID.
     """
     link = _LINK[medium]
     octets, states = _read(frames)
@@ -179,8 +180,11 @@ def coalesce(frames: Sequence[Frame | bytes], medium: Medium) -> list[Frame]:
             frame = _merged_frame(frame, whole, link)
             frame.gso_size = size
             frame.segments = count
-        elif verified and frame.checksum is _UNKNOWN:
-            frame.checksum = _VALID
+        else:
+            if verified and frame.checksum is _UNKNOWN:
+                frame.checksum = _VALID
+            if count > 1:
+                frame.segments = count
         merged.append(frame)
     return merged
 

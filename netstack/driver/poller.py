@@ -7,10 +7,10 @@ counts in milliseconds, rounded up: an early wake-up would only find the deadlin
 
 from __future__ import annotations
 
-import math
 import os
 import select
 import weakref
+from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ _SPIN_CREDIT = 4  # waits in a row that ended within SPIN_S before spinning begi
 _MAX_CREDIT = 8
 _AT_ONCE_S = 10e-6  # a wait no longer than that was none
 _SPUN_IN_THE_WAY = -256  # credit after a spin that held up what it waited for
-_MAX_POLL_MS = 3_600_000  # poll takes a C int; waking once an hour costs nothing
+_MAX_POLL_S = 3600.0
 
 
 def _cpus() -> int:
@@ -143,8 +143,19 @@ class Poller:
             if spins:
                 ready = self._spin(poll, began + min(SPIN_S, left), contending)
             if not ready:
-                ready = poll.poll(self._milliseconds(left))
-            self._judge(monotonic() - began, spun=spins)
+                # poll takes a C int; waking once an hour costs nothing.
+                seconds = left if left < _MAX_POLL_S else _MAX_POLL_S
+                ready = poll.poll(ceil(seconds * 1000))
+            waited = monotonic() - began
+            self.at_once = waited <= _AT_ONCE_S
+            # A wait this short would have paid a spin; it tells without having to try one.
+            if waited <= SPIN_S:
+                if self._credit < _MAX_CREDIT:
+                    self._credit += 1
+            elif self._credit > 0:
+                self._judge_long(waited, spun=spins)
+        if len(ready) == 1 and ready[0][0] != self.wake_fd:
+            return ready
         return self._read_wake_fd(ready)
 
     @staticmethod
@@ -160,6 +171,8 @@ class Poller:
         poll = self._poll
         ready = poll.poll(0) if poll is not None else []
         self.at_once = bool(ready)
+        if len(ready) == 1 and ready[0][0] != self.wake_fd:
+            return ready
         return self._read_wake_fd(ready)
 
     def _spin(
@@ -171,23 +184,13 @@ class Poller:
                 return ready
         return []
 
-    def _judge(self, waited: float, *, spun: bool) -> None:
-        self.at_once = waited <= _AT_ONCE_S
-        # A wait this short would have paid a spin; it tells without having to try one.
-        if waited <= SPIN_S:
-            self._credit = min(self._credit + 1, _MAX_CREDIT)
-        elif spun and waited <= 2 * SPIN_S:
+    def _judge_long(self, waited: float, *, spun: bool) -> None:
+        if spun and waited <= 2 * SPIN_S:
             # What came as soon as the spin was over waited for the CPU that it took: there is
             # only one for both, whatever there was at first.
             self._credit = _SPUN_IN_THE_WAY
-        elif self._credit > 0:
+        else:
             self._credit -= 1
-
-    @staticmethod
-    def _milliseconds(left: float) -> int | None:
-        if left == math.inf:
-            return None
-        return min(math.ceil(left * 1000), _MAX_POLL_MS)
 
     def _read_wake_fd(self, ready: list[tuple[int, int]]) -> list[tuple[int, int]]:
         wake_fd = self.wake_fd

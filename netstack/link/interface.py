@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from netstack.core.errors import DeviceError
 from netstack.core.trace import FrameReceived
-from netstack.device.acks import leave_out_superseded
 from netstack.device.base import as_frame, only_octets
 from netstack.device.offload import coalesce as merge
 from netstack.link.output import MAX_FLUSH, OutputQueue, header_octets, wire_octets
@@ -93,8 +92,6 @@ class Interface:
             frames = merge(frames or received, self.device.capabilities.medium)
         elif frames is None:
             frames = [as_frame(each) for each in received]
-        if coalesce and len(frames) > 1:
-            frames = leave_out_superseded(frames, self.device.capabilities.medium)
         for frame in frames:
             frame.received_at = context.now
         self._next = 0

@@ -16,6 +16,7 @@ from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge_py
 
 ACK, PSH, FIN = 16, 8, 1
 TIMESTAMPS = bytes.fromhex("0101080a0000000100000002")
+SACK = bytes.fromhex("0101050a0000001e00000028")
 LATER = bytes.fromhex("0101080a0000000200000002")
 
 
@@ -116,6 +117,35 @@ def test_every_changed_bit_is_the_twins(frames):
             assert_equal([first, bytes(changed), third], states)
 
 
+@pytest.mark.parametrize("options", [b"", TIMESTAMPS, TIMESTAMPS + SACK, SACK + SACK[2:4] * 2])
+def test_every_changed_bit_of_an_ack_is_the_twins(frames, options):
+    first, second, third = (frames.wire(ack=ack, options=options) for ack in (5, 6, 7))
+    assert counts(assert_equal([first, second, third])) in ([3], [1, 1, 1])
+    for bit in range(len(second) * 8):
+        changed = bytearray(second)
+        changed[bit >> 3] ^= 1 << (bit & 7)
+        for states in (None, bytes((UNKNOWN, VERIFIED, UNKNOWN)), bytes((0, 0, WHOLE))):
+            assert_equal([first, bytes(changed), third], states)
+            assert_equal([bytes(changed), first, third], states)
+
+
+def test_every_truncation_of_an_ack_is_the_twins(frames):
+    first, second = (frames.wire(ack=ack, options=TIMESTAMPS + SACK) for ack in (5, 6))
+    for length in range(len(second) + 1):
+        assert_equal([first, second[:length]])
+        assert_equal([first[:length], second])
+
+
+def test_ack_passes_no_other_frame_but_what_is_merged_to_an_earlier_one(frames):
+    first, last = frames.wire(ack=5, ports=(3, 4)), frames.wire(ack=6, ports=(3, 4))
+    data = [frames.wire(b"a" * 10, seq=at * 10) for at in range(3)]
+    assert [each[:2] for each in assert_equal([first, data[0], last])] == [(0, 1), (1, 1), (2, 1)]
+    merged = assert_equal([data[0], first, data[1], last])
+    assert [each[:2] for each in merged] == [(0, 2), (3, 2)]
+    own = frames.wire(seq=10, ack=7)  # ends the run of its flow
+    assert counts(assert_equal([data[0], own, data[1], data[2]])) == [1, 1, 2]
+
+
 def test_states_say_what_is_verified(frames):
     octets = [bytearray(frames.wire(b"a" * 10, seq=at * 10)) for at in range(3)]
     octets[1][-1] ^= 1
@@ -129,6 +159,22 @@ def test_many_flows_side_by_side_are_the_twins(frames):
     flows = [(random.Random(at).randrange(65_536), at) for at in range(150)]
     octets = [frames.wire(b"x" * 8, seq=at * 8, ports=flow) for at in range(3) for flow in flows]
     assert counts(assert_equal(octets)) == [3] * 150
+
+
+def acknowledgment(draw):
+    """Return the fields of what may be a pure ACK, most often one that tells more."""
+    lead = draw(st.sampled_from([b"", TIMESTAMPS, TIMESTAMPS, LATER]))
+    edges = draw(st.sampled_from([(), (30, 40), (30, 50), (30, 60, 20, 25), (30, 40, 10, 70)]))
+    option = b"".join(edge.to_bytes(4, "big") for edge in edges)
+    if option:
+        option = b"\x01\x01\x05" + bytes([2 + len(option)]) + option
+    return {
+        "seq": draw(st.sampled_from([0, 0, 0, 8])),
+        "ack": draw(st.sampled_from([2, 3, 4, 5, 2**32 - 1])),
+        "flags": draw(st.sampled_from([ACK, ACK, ACK, ACK | PSH, 0])),
+        "window": draw(st.integers(0, 65535)),
+        "options": lead + option,
+    }
 
 
 def frame_of_a_burst(frames, draw):
@@ -147,7 +193,11 @@ def frame_of_a_burst(frames, draw):
         fields["ip_options"] = b"\x01\x01\x01\0"
     elif kind == 1:
         fields["fragment"] = draw(st.sampled_from([0, 0x2000, 1, 0x8000]))
-    octets = frames.wire(draw(st.binary(min_size=7, max_size=8)), **fields)
+    data = draw(st.binary(min_size=7, max_size=8))
+    if kind in (4, 5, 6, 7):
+        data = b""
+        fields |= acknowledgment(draw)
+    octets = frames.wire(data, **fields)
     octets += draw(st.sampled_from([b"", b"", b"padding"]))
     if kind == 2:
         return octets[: draw(st.integers(0, len(octets)))]
