@@ -23,7 +23,7 @@ COMPILED = """
 core.buffer core.context core.seqnum core.timers
 wire.tcp
 device.base device.bursts device.impair device.middleware device.offload device.pool
-device.vnet
+device.tap device.vnet
 link.ethernet link.interface link.neighbour link.output link.raw_ip
 internet.addresses internet.identification internet.internet internet.ipv4 internet.packet
 internet.path internet.pathfinder

@@ -123,6 +123,8 @@ class SendBuffer:
             self._filled = 0
             self._room = None
             return
+        if len(self._starts) == 1:
+            return
         count = bisect_right(self._starts, offset) - 1
         if count > 0:
             del self._starts[:count]
@@ -136,8 +138,11 @@ class SendBuffer:
         """Octets of memory that this takes, acknowledged and unused parts of chunks included."""
         if not self._chunks:
             return 0
-        spare = len(self._chunks[-1]) - self._filled if self._filled else 0
-        return self.end - self._starts[0] + spare + PIECE_OVERHEAD * len(self._chunks)
+        first: int = self._starts[0]
+        taken: int = self.end - first + PIECE_OVERHEAD * len(self._chunks)
+        if self._filled:
+            taken += len(self._chunks[-1]) - self._filled
+        return taken
 
 
 class ReceiveBuffer:

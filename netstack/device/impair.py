@@ -168,15 +168,22 @@ def _ip_packet(octets: bytes, medium: Medium) -> tuple[int, int]:
 class _Lane:
     """One direction of an ``ImpairDevice``; late frames wait here for others to pass."""
 
-    __slots__ = ("_held", "impairment")
+    __slots__ = ("_held", "impairment", "passed")
 
     def __init__(self, impairment: Impairment) -> None:
         self.impairment = impairment
+        self.passed: deque[Frame | bytes] = deque()
+        """What is through, and could not go on yet."""
         self._held: list[tuple[int, bytes]] = []  # how many must still pass, octets
 
     @property
-    def holding(self) -> bool:
+    def waiting(self) -> bool:
         """Whether frames wait."""
+        return bool(self._held or self.passed)
+
+    @property
+    def holding(self) -> bool:
+        """Whether frames wait for others to pass."""
         return bool(self._held)
 
     @property
@@ -249,8 +256,8 @@ class ImpairDevice(Middleware):
 
         self._down = lane("outgoing")
         self._up = lane("incoming")
-        self._sending: deque[Frame] = deque()  # while the inner device is busy
-        self._arrived: deque[Frame | bytes] = deque()  # beyond a burst's limit
+        self._sending = self._down.passed  # while the inner device is busy
+        self._arrived = self._up.passed  # beyond a burst's limit
 
     @property
     def outgoing(self) -> Impairment:
@@ -265,7 +272,7 @@ class ImpairDevice(Middleware):
     def _drain(self) -> bool:
         """Hand on what waits for the inner device; False if it is busy."""
         while self._sending:
-            if not self.inner.transmit(self._sending[0]):
+            if not self.inner.transmit(as_frame(self._sending[0])):
                 return False
             self._sending.popleft()
         return True
@@ -285,7 +292,7 @@ class ImpairDevice(Middleware):
     def transmit_cuts(self, octets: bytearray, step: int, first: int, last: int) -> int:
         """Take wire frames that lie end to end; over a good wire all at once."""
         down: _Lane = self._down
-        if not self._sending and down.idle:
+        if down.idle and not down.passed:
             return self.inner.transmit_cuts(octets, step, first, last)
         return super().transmit_cuts(octets, step, first, last)
 
@@ -294,10 +301,10 @@ class ImpairDevice(Middleware):
         down: _Lane = self._down
         if down.holding:
             self._sending.extend(Frame(octets) for octets in down.release())
-        if self._sending:
+        if down.passed:
             self._drain()
-        arrived = self._arrived
         lane: _Lane = self._up
+        arrived = lane.passed
         if len(arrived) < limit:
             frames = self.inner.receive_burst(limit)
             if lane.idle and not arrived:
@@ -327,5 +334,4 @@ class ImpairDevice(Middleware):
         """Return whether frames wait here or in the inner device."""
         down: _Lane = self._down
         up: _Lane = self._up
-        waiting = self._sending or self._arrived or down.holding or up.holding
-        return bool(waiting) or self.inner.pending()
+        return down.waiting or up.waiting or self.inner.pending()

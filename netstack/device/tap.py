@@ -26,6 +26,11 @@ from netstack.device.base import Capabilities, Device, Frame, Medium
 from netstack.device.io import read_burst, write_burst
 from netstack.device.pool import BufferPool
 
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -147,10 +152,8 @@ def _request(name: str, code: int, request: bytes, what: str) -> bytes:
 
 
 def _ioctl(descriptor: int, code: int, request: bytes, name: str, what: str) -> bytes:
-    try:
-        import fcntl
-    except ImportError:
-        raise DeviceError("TAP devices need Linux", errno.ENOSYS) from None
+    if fcntl is None:
+        raise DeviceError("TAP devices need Linux", errno.ENOSYS)
     try:
         return fcntl.ioctl(descriptor, code, request)
     except OSError as error:
@@ -242,8 +245,6 @@ class TapDevice(Device):
 
     def _take(self, name: str, flags: int) -> bool:
         """Try to get the TAP with a virtio-net header; False if this kernel doesn't know it."""
-        import fcntl
-
         request = _FLAGS.pack(_checked(name), flags)
         try:
             (features,) = _INT.unpack(
@@ -328,8 +329,6 @@ def _set_offloads(descriptor: int, name: str, *, wanted: bool) -> int:
     The state outlives the descriptor of whoever had a persistent TAP open before: a plain one
     that was not reset might get super-segments with unfinished checksums.
     """
-    import fcntl
-
     if wanted:
         # The form of the header may be what the last program wanted, too.
         with suppress(OSError):
@@ -349,7 +348,5 @@ def _set_offloads(descriptor: int, name: str, *, wanted: bool) -> int:
 
 def _make_plain(descriptor: int) -> None:
     """Leave a TAP that stays behind as a program without offloads expects it."""
-    import fcntl
-
     with suppress(OSError):
         fcntl.ioctl(descriptor, _TUNSETOFFLOAD, 0)

@@ -253,8 +253,9 @@ class OutputQueue:
         cut = self._cut
         if cut is None or cut.frame is not frame:  # not its own: a step was cut
             cut = self._cut = _Cut(frame, self._partial, self._min_length)
-        first = cut.next
-        last = min(cut.count, first + limit)
+        first: int = cut.next
+        last: int = min(cut.count, first + limit)
+        taken: int = 0
         if cut.partial or self._context.trace is not None:
             taken = self._transmit_each(frame, cut, last)
         else:

@@ -44,8 +44,10 @@ class RttEstimator:
         self.backoff = 0
         # As Linux does: the minimum bounds the margin, not the sum. On a steady path of 200 ms
         # the sum alone would leave no margin at all.
-        margin = max(_GRANULARITY, 4 * self.rttvar, self.config.min_rto)
-        self.rto = min(self.srtt + margin, self.config.max_rto)
+        least: float = self.config.min_rto
+        most: float = self.config.max_rto
+        margin: float = max(_GRANULARITY, 4 * self.rttvar, least)
+        self.rto = min(self.srtt + margin, most)
 
     def timeout(self) -> float:
         """Return the current timeout, back-off included (RFC 6298 5.5)."""

@@ -373,11 +373,14 @@ class Sender:
         What lies outside of what is in flight is ignored: forged, or from an old connection.
         """
         dsack = None
-        unwrapped = [(unwrap(left, ack), unwrap(right, ack)) for left, right in blocks]
-        for index, (left, right) in enumerate(unwrapped):
+        first = True
+        for block in blocks:
+            left: int = unwrap(block[0], ack)
+            right: int = unwrap(block[1], ack)
+            may_be_dsack, first = first, False
             if left >= right or right > self.snd_max:
                 continue
-            if index == 0 and (right <= ack or _within(left, right, unwrapped[1:2])):
+            if may_be_dsack and (right <= ack or _within(left, right, blocks[1:2], ack)):
                 if left >= ack - self.max_window and left > self.iss:
                     dsack = (left, right)
                 continue
@@ -517,5 +520,7 @@ def _any_sent_once(ranges: list[SentRange]) -> bool:
     return False
 
 
-def _within(left: int, right: int, block: Sequence[tuple[int, int]]) -> bool:
-    return bool(block) and block[0][0] <= left and right <= block[0][1]
+def _within(left: int, right: int, block: Sequence[tuple[int, int]], ack: int) -> bool:
+    if not block:
+        return False
+    return unwrap(block[0][0], ack) <= left and right <= unwrap(block[0][1], ack)

@@ -72,21 +72,24 @@ class Cubic(CongestionControl):
         self.cwnd += growth
 
     def _avoid_congestion(self, now: float, bytes_acked: int, srtt: float) -> None:
-        window = self.cwnd / self.mss
+        window: float = self.cwnd / self.mss
         if self._epoch_start is None:
             self._start_epoch(now, window)
-        since = now - (self._epoch_start or 0.0) - self._k
-        acked = bytes_acked / self.mss
-        alpha = ALPHA if self._w_est < self._prior else 1.0
+        start: float = self._epoch_start or 0.0
+        since: float = now - start - self._k
+        acked: float = bytes_acked / self.mss
+        alpha: float = ALPHA if self._w_est < self._prior else 1.0
+        growth: float = 0.0
         self._w_est += alpha * acked / window
-        if self._w_est > self._origin + C * since**3:
+        if self._w_est > self._origin + C * since * since * since:
             growth = max(self._w_est - window, 0.0)  # 4.3: the friendly region
         else:
             # 4.2: where the curve will be a round trip from now, within 1 .. 1.5 windows.
-            target = self._origin + C * (since + srtt) ** 3
+            since += srtt
+            target: float = self._origin + C * since * since * since
             growth = (min(max(target, window), 1.5 * window) - window) / window * acked
         self._fraction += growth * self.mss
-        whole = int(self._fraction)
+        whole: int = int(self._fraction)
         self._fraction -= whole
         self.cwnd += whole
 
