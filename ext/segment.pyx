@@ -104,11 +104,13 @@ cdef void cut_all(
 
     What sums to ``shared`` is in the machine's order, as what ``copy_payload`` returns.
     """
-    cdef uint32_t identification = 0, flags, seq, word, pseudo, ip_sum, tcp_sum, total, shared
+    cdef uint32_t identification = 0, flags, seq, word, pseudo, ip_sum, tcp_sum, total = 0
+    cdef uint32_t shared = 0
     cdef uint32_t last_flags
     cdef uint16_t checksum
     cdef uint64_t payload
     cdef Py_ssize_t length, done = 0, tcp_length = head - tcp
+    cdef Py_ssize_t template_length = -1
     # In locals, since what is written through ``target`` might be the form, as far as C knows.
     cdef Py_ssize_t length_at = ip + form.length, counted = head - ip - form.uncounted
     cdef Py_ssize_t identification_at = form.identification, checksum_at = form.checksum
@@ -135,20 +137,26 @@ cdef void cut_all(
         last = done + length == octets
         if last:
             flags |= last_flags
+        if length != template_length or flags != template[tcp + 13]:
+            # All but the first, the second and the last have these in common too.
+            template_length = length
+            total = counted + length
+            put16(template + length_at, total)
+            total += ip_sum
+            template[tcp + 13] = flags
+            shared = host16(fold16(tcp_sum + tcp_length + length + flags))
+            if partial:
+                put16(template + tcp + 16, fold16(pseudo + tcp_length + length))
         copy_template(target, template, head, length)
         payload = copy_payload(cursor, target + head, length)
-        total = counted + length
-        put16(target + length_at, total)
         if identification_at >= 0:
             put16(target + identification_at, identification)
         if checksum_at >= 0:
-            put16(target + checksum_at, ~fold16(ip_sum + total + identification))
+            word = total + identification
+            word = (word & 0xFFFF) + (word >> 16)
+            put16(target + checksum_at, ~(word + (word >> 16)))
         put32(target + tcp + 4, seq)
-        target[tcp + 13] = flags
-        if partial:
-            put16(target + tcp + 16, fold16(pseudo + tcp_length + length))
-        else:
-            shared = host16(fold16(tcp_sum + tcp_length + length + flags))
+        if not partial:
             memcpy(&word, target + tcp + 4, 4)
             checksum = ~fold16(payload + shared + word)
             memcpy(target + tcp + 16, &checksum, 2)
