@@ -138,6 +138,7 @@ class Poller:
         ready: list[tuple[int, int]] = []
         if left <= 0:
             ready = poll.poll(0)
+            self.at_once = bool(ready)
         else:
             spins = self._credit >= _SPIN_CREDIT and self._many_cpus
             if spins:
@@ -147,15 +148,13 @@ class Poller:
                 seconds = left if left < _MAX_POLL_S else _MAX_POLL_S
                 ready = poll.poll(ceil(seconds * 1000))
             waited = monotonic() - began
-            self.at_once = waited <= _AT_ONCE_S
+            self.at_once = bool(ready) and waited <= _AT_ONCE_S
             # A wait this short would have paid a spin; it tells without having to try one.
             if waited <= SPIN_S:
                 if self._credit < _MAX_CREDIT:
                     self._credit += 1
             elif self._credit > 0:
                 self._judge_long(waited, spun=spins)
-        if len(ready) == 1 and ready[0][0] != self.wake_fd:
-            return ready
         return self._read_wake_fd(ready)
 
     @staticmethod
@@ -171,8 +170,6 @@ class Poller:
         poll = self._poll
         ready = poll.poll(0) if poll is not None else []
         self.at_once = bool(ready)
-        if len(ready) == 1 and ready[0][0] != self.wake_fd:
-            return ready
         return self._read_wake_fd(ready)
 
     def _spin(

@@ -71,3 +71,22 @@ def test_leader_stops_spinning_at_once_where_that_holds_up_the_answer(poller, cl
     assert not any(wait(poller, clock, 2e-5) for _ in range(200))
     clock.shared = False
     assert any(wait(poller, clock, 2e-5) for _ in range(200))
+
+
+def test_poller_tells_whether_something_was_there_without_a_wait(poller, clock):
+    found = []
+    for answer in (0.0, 5e-5, 0.0):
+        wait(poller, clock, answer)
+        found.append(poller.at_once)
+    assert found == [True, False, True]
+
+
+def test_nothing_found_is_not_at_once_however_short_the_look(poller, clock):
+    clock.ready_at = 1.0
+    for sleep_until in (0.0, None):
+        poller.at_once = True
+        if sleep_until is None:
+            assert poller.glance() == []
+        else:
+            assert poller.wait(sleep_until, ()) == []
+        assert not poller.at_once
