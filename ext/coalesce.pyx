@@ -129,23 +129,26 @@ cdef bint checksum_holds(Piece *piece, Py_ssize_t link) noexcept nogil:
     return True
 
 
+cdef bint is_plain(const Piece *piece, Py_ssize_t link) noexcept nogil:
+    """Return whether a frame is TCP in a whole IPv4 packet without options, its header verified."""
+    cdef const unsigned char *ip = piece.octets + link
+    if ip[0] != 0x45 or (link and get16(piece.octets + 12) != 0x0800):
+        return False
+    if ip[6] & 0xBF or ip[7] or ip[9] != TCP:
+        return False
+    return fold16(sum_octets(ip, IPV4)) == 0xFFFF
+
+
 cdef bint begin(Burst *burst, Py_ssize_t index) noexcept nogil:
     """Begin a run with a frame if anything may be merged to it."""
     cdef Piece *piece = burst.pieces + index
     cdef Py_ssize_t link = burst.link
     cdef const unsigned char *ip = piece.octets + link
     cdef Run *run
-    cdef uint32_t ip_sum, varying
+    cdef uint32_t varying
     if ip[33] & ~PSH != ACK or piece.end <= piece.head or piece.end > piece.length:
         return False
-    if ip[0] != 0x45 or (link and get16(piece.octets + 12) != 0x0800):
-        return False
-    if ip[6] & 0xBF or ip[7] or ip[9] != TCP:
-        return False
-    ip_sum = host16(fold16(sum_octets(ip, IPV4)))
-    if ip_sum != 0xFFFF:
-        return False
-    if not checksum_holds(piece, link):
+    if not is_plain(piece, link) or not checksum_holds(piece, link):
         return False
     run = burst.runs + burst.run_count
     run.first = run.last = index
@@ -153,7 +156,7 @@ cdef bint begin(Burst *burst, Py_ssize_t index) noexcept nogil:
     run.size = piece.end - piece.head
     run.total = piece.end - link
     varying = get16(ip + 2) + get16(ip + 4) + get16(ip + 10)
-    run.ip_sum = fold16(ip_sum + 3 * 0xFFFF - varying)
+    run.ip_sum = fold16(4 * 0xFFFF - varying)  # the whole sums to 0xFFFF
     run.next_seq = get32(ip + 24) + <uint32_t>run.size
     run.flags = ip[33]
     return True
@@ -213,19 +216,14 @@ cdef inline Py_ssize_t behind_timestamps(const unsigned char *tcp, Py_ssize_t le
 
 cdef bint is_pure(Piece *piece, Py_ssize_t link) noexcept nogil:
     """Return whether a segment of no data is an ACK and nothing else, its checksums verified."""
-    cdef const unsigned char *ip = piece.octets + link
-    cdef const unsigned char *tcp = ip + IPV4
+    cdef const unsigned char *tcp = piece.octets + link + IPV4
     cdef Py_ssize_t length = piece.head - link - IPV4, at
     if piece.length > LARGEST_ACK or get16(tcp + 12) & 0xFFF != ACK:
-        return False
-    if ip[0] != 0x45 or ip[9] != TCP or get16(ip + 6) & 0xBFFF:
-        return False
-    if link and get16(piece.octets + 12) != 0x0800:
         return False
     at = behind_timestamps(tcp, length)
     if at != length and not begins_with_block(tcp + at, length - at, get32(tcp + 8)):
         return False
-    return fold16(sum_octets(ip, IPV4)) == 0xFFFF and checksum_holds(piece, link)
+    return is_plain(piece, link) and checksum_holds(piece, link)
 
 
 cdef bint supersedes(const Piece *piece, const Piece *before, Py_ssize_t link) noexcept nogil:

@@ -18,8 +18,8 @@ from sum cimport choose_loops, copy_octets, fold16, host16, sum_octets, swap16
 choose_loops()
 
 cdef enum:
-    MAX_HEADERS = 256  # octets of a template: link 64, IP and TCP 60 each, up to a multiple of
-    WIDE = 64
+    WIDE = 64  # octets that are copied at a time
+    MAX_HEADERS = 256  # of a template: link 64, IP and TCP 60 each, in multiples of WIDE
     MIN_TCP = 20
     FIN = 0x01
     PSH = 0x08
@@ -152,9 +152,7 @@ cdef void cut_all(
         if identification_at >= 0:
             put16(target + identification_at, identification)
         if checksum_at >= 0:
-            word = total + identification
-            word = (word & 0xFFFF) + (word >> 16)
-            put16(target + checksum_at, ~(word + (word >> 16)))
+            put16(target + checksum_at, ~fold16(total + identification))
         put32(target + tcp + 4, seq)
         if not partial:
             memcpy(&word, target + tcp + 4, 4)
@@ -178,7 +176,6 @@ def cut(header, Py_ssize_t start, Py_ssize_t ip, Py_ssize_t tcp, payload, Py_ssi
     cdef Py_ssize_t held = 0, octets = 0, head, frames
     cdef unsigned char template[MAX_HEADERS]
     cdef Cursor cursor
-    cdef Py_buffer whole
     cdef Py_buffer *views
     cdef list pieces = list(payload)
     views = <Py_buffer *>PyMem_Malloc((len(pieces) + 1) * sizeof(Py_buffer))

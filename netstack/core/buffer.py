@@ -88,13 +88,18 @@ class SendBuffer:
             self._filled = 0
         self._room = None
 
+    def _chunk_of(self, offset: int) -> int:
+        """Return the number of the chunk that ``offset`` lies in: most often there is one."""
+        starts = self._starts
+        return 0 if len(starts) == 1 else bisect_right(starts, offset) - 1
+
     def pieces(self, start: int, end: int, limit: int) -> list[bytes | memoryview]:
         """Return at most ``limit`` buffers, whole or views, that cover ``start .. end``.
 
         Where the range lies in more buffers than that, all of it is copied into one.
         """
         starts = self._starts
-        index = 0 if len(starts) == 1 else bisect_right(starts, start) - 1
+        index = self._chunk_of(start)
         result: list[bytes | memoryview] = []
         position: int = start
         while position < end:
@@ -123,9 +128,7 @@ class SendBuffer:
             self._filled = 0
             self._room = None
             return
-        if len(self._starts) == 1:
-            return
-        count = bisect_right(self._starts, offset) - 1
+        count = self._chunk_of(offset)
         if count > 0:
             del self._starts[:count]
             del self._chunks[:count]

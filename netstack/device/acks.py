@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from netstack.wire.layout import alike, header_sum, u8, u16, u32
+from netstack.wire.layout import alike, u8, u16, u32
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -32,13 +32,13 @@ _ETHERTYPE_IPV4, _TCP = 0x0800, 6
 _HALF, _MASK = 0x80000000, 0xFFFFFFFF
 
 
-def is_pure(octets: Buffer, size: int, link: int, *, verified: bool) -> bool:
-    """Return whether a frame of ``size`` octets is an ACK and nothing else.
+def is_pure(octets: memoryview, link: int) -> bool:
+    """Return whether a frame is an ACK and nothing else, should its checksums hold.
 
-    It may have timestamps and SACK blocks, and a trailer of the link's. Its checksums must hold,
-    since it may take another's place; TCP's is known to if it was ``verified``. ``link``: octets
-    of the link header.
+    It may have timestamps and SACK blocks, and a trailer of the link's. ``link``: octets of the
+    link header.
     """
+    size = len(octets)
     tcp = link + _IPV4
     if size > _LARGEST or size < tcp + 20:
         return False
@@ -53,19 +53,12 @@ def is_pure(octets: Buffer, size: int, link: int, *, verified: bool) -> bool:
     if link and u16(octets, link - 2) != _ETHERTYPE_IPV4:
         return False
     at = _behind_timestamps(octets, tcp, end)
-    if at != end and not _begins_with_block(octets, at, end, u32(octets, tcp + 8)):
-        return False
-    return header_sum(octets, link, _IPV4) == 0xFFFF and (verified or _holds(octets, link, end))
+    return at == end or _begins_with_block(octets, at, end, u32(octets, tcp + 8))
 
 
 def _behind_timestamps(octets: Buffer, tcp: int, end: int) -> int:
     at = tcp + 20
     return at + 12 if end >= at + 12 and u32(octets, at) == _TIMESTAMPS else at
-
-
-def _holds(octets: Buffer, link: int, end: int) -> bool:
-    total = header_sum(octets, link + 12, end - link - 12) + _TCP + end - link - _IPV4
-    return total % 0xFFFF == 0
 
 
 def _begins_with_block(octets: Buffer, at: int, end: int, number: int) -> bool:

@@ -254,10 +254,8 @@ class ImpairDevice(Middleware):
                 )
             )  # fmt: skip
 
-        self._down = lane("outgoing")
-        self._up = lane("incoming")
-        self._sending = self._down.passed  # while the inner device is busy
-        self._arrived = self._up.passed  # beyond a burst's limit
+        self._down = lane("outgoing")  # frames wait in it while the inner device is busy
+        self._up = lane("incoming")  # and in this one beyond a burst's limit
 
     @property
     def outgoing(self) -> Impairment:
@@ -271,21 +269,22 @@ class ImpairDevice(Middleware):
 
     def _drain(self) -> bool:
         """Hand on what waits for the inner device; False if it is busy."""
-        while self._sending:
-            if not self.inner.transmit(as_frame(self._sending[0])):
+        passed = self._down.passed
+        while passed:
+            if not self.inner.transmit(as_frame(passed[0])):
                 return False
-            self._sending.popleft()
+            passed.popleft()
         return True
 
     def transmit(self, frame: Frame) -> bool:
         """Take ``frame`` to the wire, or what is left of it; False = busy."""
-        if self._sending and not self._drain():
-            return False
         down: _Lane = self._down
+        if down.passed and not self._drain():
+            return False
         if down.idle:
             return self.inner.transmit(frame)
         for octets in wire_octets(frame):
-            self._sending.extend(Frame(out) for out in down.carry(octets))
+            down.passed.extend(down.carry(octets))
         self._drain()
         return True
 
@@ -300,7 +299,7 @@ class ImpairDevice(Middleware):
         """Return up to ``limit`` frames that have arrived; late ones going out leave now."""
         down: _Lane = self._down
         if down.holding:
-            self._sending.extend(Frame(octets) for octets in down.release())
+            down.passed.extend(down.release())
         if down.passed:
             self._drain()
         lane: _Lane = self._up
@@ -328,7 +327,7 @@ class ImpairDevice(Middleware):
                 arrived = Frame(out)
                 arrived.received_at = frame.received_at
                 arrived.group = frame.group
-                self._arrived.append(arrived)
+                lane.passed.append(arrived)
 
     def pending(self) -> bool:
         """Return whether frames wait here or in the inner device."""

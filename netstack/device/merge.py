@@ -123,7 +123,7 @@ def merge_py(frames: Sequence[Buffer], states: bytes | None, link: int) -> list[
                     del open_runs[flow]
                 continue
             del open_runs[flow]
-        if is_pure(view, len(view), link, verified=state == VERIFIED):
+        if is_pure(view, link) and _both_hold(state, view, link, fields[1]):
             acks[flow] = _take_ack(found, acks.get(flow), views, index, link)
             continue
         acks.clear()
@@ -185,6 +185,13 @@ def _holds(state: int, view: memoryview, start: int, end: int, total: int) -> bo
     if state == VERIFIED:
         return True
     return (internet_sum_py(view[start:end]) + _TCP + total - _IPV4) % 0xFFFF == 0
+
+
+def _both_hold(state: int, view: memoryview, link: int, total: int) -> bool:
+    """Return whether the checksums of IP's header, without options, and of TCP hold."""
+    if internet_sum_py(view[link : link + _IPV4]) != 0xFFFF:
+        return False
+    return _holds(state, view, link + 12, link + total, total)
 
 
 def _begin(

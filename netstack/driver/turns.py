@@ -275,10 +275,9 @@ class Turns(Sections):
         Leaving it, leading and coming back costs as much as the step. Where the last wait found
         something at once, the next is likely to.
         """
-        leader = self.leader
         return (
             self.poller.at_once
-            and (leader is waiter or (leader is None and self.closing is None))
+            and (self.leader is waiter or self._nobody_leads())
             and not (self.contending or self.services or self.repairs.unreported)
         )
 

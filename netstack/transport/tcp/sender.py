@@ -373,14 +373,12 @@ class Sender:
         What lies outside of what is in flight is ignored: forged, or from an old connection.
         """
         dsack = None
-        first = True
-        for block in blocks:
+        for index, block in enumerate(blocks):
             left: int = unwrap(block[0], ack)
             right: int = unwrap(block[1], ack)
-            may_be_dsack, first = first, False
             if left >= right or right > self.snd_max:
                 continue
-            if may_be_dsack and (right <= ack or _within(left, right, blocks[1:2], ack)):
+            if index == 0 and (right <= ack or _within(left, right, blocks[1:2], ack)):
                 if left >= ack - self.max_window and left > self.iss:
                     dsack = (left, right)
                 continue

@@ -79,10 +79,9 @@ class Cubic(CongestionControl):
         since: float = now - start - self._k
         acked: float = bytes_acked / self.mss
         alpha: float = ALPHA if self._w_est < self._prior else 1.0
-        growth: float = 0.0
         self._w_est += alpha * acked / window
         if self._w_est > self._origin + C * since * since * since:
-            growth = max(self._w_est - window, 0.0)  # 4.3: the friendly region
+            growth: float = max(self._w_est - window, 0.0)  # 4.3: the friendly region
         else:
             # 4.2: where the curve will be a round trip from now, within 1 .. 1.5 windows.
             since += srtt
