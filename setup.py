@@ -37,7 +37,7 @@ transport.tcp.recovery transport.tcp.rtt transport.tcp.scoreboard transport.tcp.
 transport.tcp.tail_probe transport.tcp.time_wait transport.tcp.timeouts
 transport.tcp.transmission transport.tcp.urgent transport.tcp.user_timeout
 stack
-driver.repair driver.section driver.turns driver.waiter
+driver.repair driver.section driver.turns driver.waiter driver.watch
 socket.base socket.stream
 """
 
@@ -46,6 +46,7 @@ SINGLE = (
     "netstack.driver.repair.Repairs",
     "netstack.driver.section.Sections",
     "netstack.driver.turns.Turns",
+    "netstack.driver.watch.Watch",
     "netstack.internet.addresses.LocalAddresses",
     "netstack.internet.internet.Internet",
     "netstack.internet.ipv4.Ipv4",

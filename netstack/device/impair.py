@@ -8,7 +8,7 @@ any device, which has no clock: there a late frame waits for one to three others
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from math import inf, log
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from netstack.device.base import Frame, Medium, as_frame, only_octets
@@ -26,18 +26,23 @@ _F = TypeVar("_F", Frame, bytes, "Frame | bytes")
 _MAX_OVERTAKING = 3  # frames that may pass a late one in ``ImpairDevice``
 
 
-@dataclass(slots=True)
 class Counters:
     """Wire frames of one direction: what became of them."""
 
-    sent: int = 0
-    delivered: int = 0
-    lost: int = 0
-    corrupted: int = 0
-    duplicated: int = 0
-    reordered: int = 0
-    queue_drops: int = 0
-    too_big: int = 0
+    __slots__ = (
+        "corrupted", "delivered", "duplicated", "lost", "queue_drops", "reordered", "sent",
+        "too_big",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.delivered = 0
+        self.lost = 0
+        self.corrupted = 0
+        self.duplicated = 0
+        self.reordered = 0
+        self.queue_drops = 0
+        self.too_big = 0
 
 
 class Fate(NamedTuple):
@@ -58,8 +63,8 @@ class Impairment:
     """
 
     __slots__ = (
-        "_corrupt", "_duplicate", "_loss", "_medium", "_reorder", "corrupt", "counters",
-        "duplicate", "loss", "reorder",
+        "_corrupt", "_duplicate", "_loss", "_medium", "_passing", "_passing_at", "_reorder",
+        "corrupt", "counters", "duplicate", "loss", "reorder",
     )  # fmt: skip
 
     def __init__(
@@ -82,6 +87,8 @@ class Impairment:
         self.duplicate = duplicate
         self.corrupt = corrupt
         self.counters = Counters()
+        self._passing: float = inf  # frames until one is lost, where nothing else happens
+        self._passing_at = 0.0  # what ``loss`` was when that was drawn
 
     @property
     def active(self) -> bool:
@@ -93,18 +100,48 @@ class Impairment:
         """Whether a frame arrives as it is or not at all."""
         return not (self.reorder or self.duplicate or self.corrupt)
 
-    def survivors(self, frames: Sequence[_F]) -> list[_F]:
+    def survivors(self, frames: Sequence[_F]) -> Sequence[_F]:
         """Return those of ``frames``, wire frames, that are not lost, and count them.
 
         For a wire on which nothing else happens.
         """
-        loss, draw = self.loss, self._loss.random
-        kept = [frame for frame in frames if draw() >= loss] if loss else list(frames)
+        count: int = len(frames)
+        kept = frames
+        if self.loss != self._passing_at:
+            self._passing_at = self.loss
+            self._passing = self._until_lost()
+        if self._passing >= count:
+            self._passing -= count
+        else:
+            kept = self._pick(frames)
+        through: int = len(kept)
         counters = self.counters
-        counters.sent += len(frames)
-        counters.delivered += len(kept)
-        counters.lost += len(frames) - len(kept)
+        counters.sent += count
+        counters.delivered += through
+        counters.lost += count - through
         return kept
+
+    def _pick(self, frames: Sequence[_F]) -> list[_F]:
+        kept = []
+        for frame in frames:
+            if self._passing >= 1:
+                self._passing -= 1
+                kept.append(frame)
+            else:
+                self._passing = self._until_lost()
+        return kept
+
+    def _until_lost(self) -> float:
+        """Return how many frames pass until the next is lost: one draw for all of them.
+
+        As many as of single draws would be above ``loss`` in a row (geometric distribution).
+        """
+        loss: float = self.loss
+        if loss <= 0:
+            return inf
+        if loss >= 1:
+            return 0.0
+        return float(log(1.0 - self._loss.random()) // log(1.0 - loss))
 
     def judge(self, octets: bytes) -> Fate:
         """Decide about a wire frame whose checksums are complete, and count it."""

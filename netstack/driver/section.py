@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from netstack.driver.mirror import Mirror
     from netstack.driver.waiter import Waiter
+    from netstack.driver.watch import Watch
     from netstack.stack import Stack
     from netstack.transport.events import Event
 
@@ -47,7 +48,7 @@ class Sections:
         self.deferred: deque[Callable[[float], None]] = deque()
         self.touched: dict[int, object] = {}
         self.services: deque[Callable[[], None]] = deque()  # to be started after the section
-        self.poller = Poller()
+        self.poller: Watch = Poller()
         self.repairs = Repairs(self)
         self.contending: set[int] = set()
         self.yielding = False

@@ -78,7 +78,7 @@ class Interface:
         supers = 0
         if len(received) > 1 and only_octets(received):
             self._frames_received.value += len(received)
-            self._octets_received.value += sum(map(len, received))
+            self._octets_received.value += _octets_of(received)
         else:
             frames = [as_frame(each) for each in received]
             supers = self._count_frames(frames)
@@ -199,3 +199,10 @@ class Interface:
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
+
+
+def _octets_of(frames: Sequence[bytes]) -> int:
+    octets: int = 0
+    for each in frames:
+        octets += len(each)
+    return octets

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from netstack.core.rng import Rng
@@ -64,6 +66,31 @@ def test_loss_alone_passes_what_arrives_by_reference(frames):
     counters = impaired.incoming.counters
     assert (counters.sent, counters.delivered) == (64, len(arrived))
     assert counters.lost == 64 - len(arrived)
+
+
+def test_losses_are_as_frequent_and_as_independent_as_single_draws(frames):
+    impaired, wire = device(loss=0.1)
+    octets, fates = frames.wire(b"data"), []
+    for size in [1, 2, 7, 64] * 600:
+        sent = [octets + bytes((at,)) for at in range(size)]
+        wire.bursts = [sent]
+        arrived = set(impaired.receive_burst())
+        fates += [each not in arrived for each in sent]
+    lost = sum(fates)
+    assert len(fates) * 0.094 < lost < len(fates) * 0.106
+    after_a_loss = sum(second for first, second in itertools.pairwise(fates) if first)
+    assert lost * 0.08 < after_a_loss < lost * 0.12
+    counters = impaired.incoming.counters
+    assert (counters.sent, counters.lost) == (len(fates), lost)
+
+
+def test_loss_that_is_changed_holds_from_the_next_burst_on(frames):
+    impaired, wire = device()
+    sent = numbered(frames, 8)
+    for loss, arrives in ((1.0, False), (0.0, True), (1.0, False), (1e-9, True), (1.0, False)):
+        impaired.incoming.loss = loss
+        wire.bursts = [list(sent)]
+        assert impaired.receive_burst() == (sent if arrives else [])
 
 
 def test_everything_else_is_the_inner_device(frames):
