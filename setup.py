@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "ext
 COMPILED = """
 core.buffer core.context core.seqnum core.timers
 wire.tcp
-device.base device.bursts device.impair device.middleware device.offload device.pool
+device.base device.burst device.bursts device.impair device.middleware device.offload device.pool
 device.tap device.vnet
 link.ethernet link.interface link.neighbour link.output link.raw_ip
 internet.addresses internet.identification internet.internet internet.ipv4 internet.packet

@@ -10,9 +10,9 @@ frame that stays alone.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
-from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memset
 from octets cimport get16, get32, put16
 from sum cimport choose_loops, fold16, host16, sum_octets
 
@@ -32,6 +32,7 @@ cdef enum:
     MERGEABLE = 0x19  # FIN, PSH, ACK
     CLOSED = 0x100  # a piece was shorter than the first
     TCP = 6
+    SPAN = 2  # numbers of a frame: start, length
 
 # What is known of a frame's TCP checksum when it is given.
 cdef enum:
@@ -83,6 +84,7 @@ cdef struct Burst:
     Py_ssize_t *ack_epochs
     Py_ssize_t ack_epoch
     size_t mask
+    Py_ssize_t *found  # of each frame: the run that it is of, else what became of it
     # In the order of what is returned: the first frame of a run, or one that stays.
     Py_ssize_t *places
     Py_ssize_t place_count
@@ -337,7 +339,8 @@ cdef object merged_octets(const Burst *burst, const Run *run):
     return result
 
 
-cdef list results(const Burst *burst, const Py_ssize_t *runs):
+cdef list results(const Burst *burst):
+    cdef const Py_ssize_t *runs = burst.found
     cdef list merged = []
     cdef Py_ssize_t index, place
     cdef const Run *run
@@ -360,60 +363,104 @@ def merge(frames, states, Py_ssize_t link):
     than 0 or 14 octets; BufferError for octets that don't lie in one piece.
     """
     cdef list given = list(frames)
-    cdef Py_ssize_t count = len(given), held = 0, index, found
-    cdef size_t table = 16
+    cdef Py_ssize_t count = len(given), held = 0
     cdef Burst burst
     cdef Py_buffer *views = NULL
-    cdef Py_ssize_t *runs = NULL
     cdef bytes known = states
     if known is not None and len(known) != count:
         raise ValueError(f"{len(known)} states of {count} frames")
-    if link != 0 and link != ETHERNET:
-        raise ValueError(f"a link header of {link} octets")
-    while table < <size_t>count * 2:
-        table *= 2
-    burst.pieces = NULL
-    burst.runs = NULL
-    burst.flows = NULL
+    make_room(&burst, count, link)
     try:
         views = <Py_buffer *>PyMem_Malloc((count + 1) * sizeof(Py_buffer))
-        runs = <Py_ssize_t *>PyMem_Malloc(2 * (count + 1) * sizeof(Py_ssize_t))
-        burst.pieces = <Piece *>PyMem_Calloc(count + 1, sizeof(Piece))
-        burst.runs = <Run *>PyMem_Malloc((count + 1) * sizeof(Run))
-        burst.flows = <Py_ssize_t *>PyMem_Malloc(5 * table * sizeof(Py_ssize_t))
-        if not (views and runs and burst.pieces and burst.runs and burst.flows):
+        if views == NULL:
             raise MemoryError
-        burst.open_runs = burst.flows + table
-        burst.epochs = burst.open_runs + table
-        burst.acks = burst.epochs + table
-        burst.ack_epochs = burst.acks + table
-        for index in range(5 * <Py_ssize_t>table):
-            burst.flows[index] = -1
-        burst.places = runs + count + 1
-        burst.run_count = burst.epoch = burst.place_count = burst.ack_epoch = 0
-        burst.mask = table - 1
-        burst.link = link
         for frame in given:
             PyObject_GetBuffer(frame, views + held, PyBUF_SIMPLE)
             burst.pieces[held].octets = <const unsigned char *>views[held].buf
             burst.pieces[held].length = views[held].len
             burst.pieces[held].state = UNKNOWN if known is None else known[held]
             held += 1
-        for index in range(count):
-            found = runs[index] = take(&burst, index)
-            if found == UNREAD:
-                burst.epoch += 1  # of which flow was not read: later segments stay behind it
-            if found != ACKED and (found < 0 or burst.runs[found].first == index):
-                burst.places[burst.place_count] = index
-                burst.place_count += 1
-                burst.ack_epoch += 1  # no ACK passes it
-        return results(&burst, runs)
+        take_all(&burst, count)
+        return results(&burst)
     finally:
         while held:
             held -= 1
             PyBuffer_Release(views + held)
         PyMem_Free(views)
-        PyMem_Free(runs)
         PyMem_Free(burst.pieces)
-        PyMem_Free(burst.runs)
-        PyMem_Free(burst.flows)
+
+
+def merge_spans(octets, spans, Py_ssize_t count, Py_ssize_t link):
+    """Return what becomes of ``count`` frames that lie in one piece of memory.
+
+    See ``merge_spans_py`` of ``netstack.device.merge``.
+    Raises: ValueError for frames outside of the octets, or another link header.
+    """
+    cdef Py_buffer memory, numbers
+    cdef const int64_t *span
+    cdef Py_ssize_t index
+    cdef Burst burst
+    PyObject_GetBuffer(octets, &memory, PyBUF_SIMPLE)
+    try:
+        PyObject_GetBuffer(spans, &numbers, PyBUF_SIMPLE)
+        try:
+            if not 0 <= count <= numbers.len // <Py_ssize_t>(SPAN * sizeof(int64_t)):
+                raise ValueError(f"{count} frames of fewer")
+            make_room(&burst, count, link)
+            try:
+                span = <const int64_t *>numbers.buf
+                for index in range(count):
+                    if not 0 <= span[0] <= memory.len or not 0 <= span[1] <= memory.len - span[0]:
+                        raise ValueError("a frame outside of its octets")
+                    burst.pieces[index].octets = <const unsigned char *>memory.buf + span[0]
+                    burst.pieces[index].length = span[1]
+                    burst.pieces[index].state = UNKNOWN
+                    span += SPAN
+                take_all(&burst, count)
+                return results(&burst)
+            finally:
+                PyMem_Free(burst.pieces)
+        finally:
+            PyBuffer_Release(&numbers)
+    finally:
+        PyBuffer_Release(&memory)
+
+
+cdef int make_room(Burst *burst, Py_ssize_t count, Py_ssize_t link) except -1:
+    """Get memory for a burst of ``count`` frames, all in one piece that begins with ``pieces``."""
+    cdef size_t table = 16, size
+    cdef char *memory
+    if link != 0 and link != ETHERNET:
+        raise ValueError(f"a link header of {link} octets")
+    while table < <size_t>count * 2:
+        table *= 2
+    size = (count + 1) * (sizeof(Piece) + sizeof(Run) + 2 * sizeof(Py_ssize_t))
+    memory = <char *>PyMem_Malloc(size + 5 * table * sizeof(Py_ssize_t))
+    if memory == NULL:
+        raise MemoryError
+    burst.pieces = <Piece *>memory
+    burst.runs = <Run *>(burst.pieces + count + 1)
+    burst.found = <Py_ssize_t *>(burst.runs + count + 1)
+    burst.places = burst.found + count + 1
+    burst.flows = burst.places + count + 1
+    burst.open_runs = burst.flows + table
+    burst.epochs = burst.open_runs + table
+    burst.acks = burst.epochs + table
+    burst.ack_epochs = burst.acks + table
+    memset(burst.flows, 0xFF, 5 * table * sizeof(Py_ssize_t))  # -1
+    burst.run_count = burst.epoch = burst.place_count = burst.ack_epoch = 0
+    burst.mask = table - 1
+    burst.link = link
+    return 0
+
+
+cdef void take_all(Burst *burst, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t index, found
+    for index in range(count):
+        found = burst.found[index] = take(burst, index)
+        if found == UNREAD:
+            burst.epoch += 1  # of which flow was not read: later segments stay behind it
+        if found != ACKED and (found < 0 or burst.runs[found].first == index):
+            burst.places[burst.place_count] = index
+            burst.place_count += 1
+            burst.ack_epoch += 1  # no ACK passes it

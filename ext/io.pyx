@@ -10,8 +10,8 @@ from cpython.buffer cimport (
 )
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EAGAIN, EINTR, EIO, errno
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.unistd cimport read, write
@@ -26,32 +26,65 @@ cdef enum:
     MAX_VNET = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
     MAX_PIECES = 1024  # IOV_MAX
     FEW = 20  # pieces of a frame that need no memory of their own
+    ALIGNED = 64
+    SPAN = 2
 
 
-def read_burst(int fd, pool, Py_ssize_t limit):
-    """Return what waits to be read, up to ``limit`` frames; see ``read_burst_py``.
+def read_frames(int fd, octets, spans, Py_ssize_t largest, Py_ssize_t limit):
+    """Read what waits into ``octets``; see ``read_frames_py``.
 
-    Raises: OSError if the first read fails, ValueError for a pool without room.
+    Raises: BufferError for what can't be written to; ValueError for a ``largest`` below 1.
     """
-    cdef Py_buffer view
+    cdef Py_buffer memory, numbers
+    cdef int64_t *span
+    cdef Py_ssize_t count = 0, total = 0, at = 0
     cdef ssize_t length
-    cdef list frames = []
-    PyObject_GetBuffer(pool, &view, PyBUF_WRITABLE)
+    if largest < 1:
+        raise ValueError(f"frames of {largest} octets")
+    PyObject_GetBuffer(octets, &memory, PyBUF_WRITABLE)
     try:
-        if view.len == 0:
-            raise ValueError("a pool of no octets")
-        while limit > 0:
-            length = read(fd, view.buf, view.len)
-            if length > 0:
-                frames.append(PyBytes_FromStringAndSize(<char *>view.buf, length))
-                limit -= 1
-            elif length == 0 or frames or errno == EAGAIN or errno == EINTR:
-                break  # what else is wrong, the next call finds again
-            else:
-                PyErr_SetFromErrno(OSError)
-        return frames
+        PyObject_GetBuffer(spans, &numbers, PyBUF_WRITABLE)
+        try:
+            span = <int64_t *>numbers.buf
+            limit = min(limit, numbers.len // <Py_ssize_t>(SPAN * sizeof(int64_t)))
+            while count < limit and at + largest <= memory.len:
+                length = read(fd, <char *>memory.buf + at, largest)
+                if length <= 0:
+                    if length < 0 and count == 0 and errno != EAGAIN and errno != EINTR:
+                        count = -errno
+                    break
+                span[0] = at
+                span[1] = length
+                span += SPAN
+                count += 1
+                total += length
+                at += (length + ALIGNED - 1) // ALIGNED * ALIGNED
+        finally:
+            PyBuffer_Release(&numbers)
     finally:
-        PyBuffer_Release(&view)
+        PyBuffer_Release(&memory)
+    return count, total
+
+
+def span_octets(octets, spans, Py_ssize_t at):
+    """Return a copy of a frame; see ``span_octets_py``."""
+    cdef Py_buffer memory, numbers
+    cdef int64_t start, length
+    PyObject_GetBuffer(spans, &numbers, PyBUF_SIMPLE)
+    try:
+        if not 0 <= at <= numbers.len // <Py_ssize_t>sizeof(int64_t) - 2:
+            raise IndexError("array index out of range")
+        start = (<int64_t *>numbers.buf)[at]
+        length = (<int64_t *>numbers.buf)[at + 1]
+    finally:
+        PyBuffer_Release(&numbers)
+    PyObject_GetBuffer(octets, &memory, PyBUF_SIMPLE)
+    try:
+        if not 0 <= length <= memory.len or not 0 <= start <= memory.len - length:
+            raise ValueError("a frame outside of its octets")
+        return PyBytes_FromStringAndSize(<char *>memory.buf + start, length)
+    finally:
+        PyBuffer_Release(&memory)
 
 
 def write_burst(
@@ -85,18 +118,6 @@ def write_burst(
                 break
             number += 1
         return number - first, code
-    finally:
-        PyBuffer_Release(&view)
-
-
-def read_into(int fd, buffer):
-    """Read one frame into ``buffer``; return its length, see ``read_into_py``."""
-    cdef Py_buffer view
-    cdef ssize_t length
-    PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
-    try:
-        length = read(fd, view.buf, view.len)
-        return length if length >= 0 else -errno
     finally:
         PyBuffer_Release(&view)
 

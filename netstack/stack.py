@@ -15,6 +15,7 @@ from netstack.core.context import Context
 from netstack.core.errors import Unreachable
 from netstack.core.timers import NEVER
 from netstack.device.base import Device, Frame, Medium, only_octets
+from netstack.device.burst import Burst
 from netstack.device.loopback import LoopbackDevice
 from netstack.internet.internet import Internet
 from netstack.link.ethernet import EthernetInterface
@@ -187,16 +188,22 @@ class Stack:
         if now > self.context.now:
             self.context.now = now
 
-    def receive(self, device: Device, frames: Iterable[Frame | Buffer], now: float) -> None:
+    def receive(
+        self, device: Device, frames: Burst | Iterable[Frame | Buffer], now: float
+    ) -> None:
         """Take one burst of frames that ``device`` returned. Never transmits, never raises."""
         self.enter(now)
         interface: Interface | None = self._interfaces.get(device)
-        given = list(frames)
-        burst: Sequence[Frame | bytes] = (
-            given
-            if only_octets(given)
-            else [each if isinstance(each, (Frame, bytes)) else bytes(each) for each in given]
-        )
+        burst: Burst | Sequence[Frame | bytes]
+        if isinstance(frames, Burst):
+            burst = frames
+        else:
+            given = list(frames)
+            burst = (
+                given
+                if only_octets(given)
+                else [each if isinstance(each, (Frame, bytes)) else bytes(each) for each in given]
+            )
         if interface is None:
             self.context.drop("stack.unknown_device", len(burst))
             return

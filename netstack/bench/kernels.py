@@ -14,6 +14,7 @@ import random
 import select
 import threading
 import time
+from array import array
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,12 +23,7 @@ from netstack.bench.result import BenchError, Result, Work
 from netstack.core.address import parse_address
 from netstack.core.checksum import copy_and_sum_py, internet_sum_py, sum_pieces_py
 from netstack.device.cut import cut_py
-from netstack.device.io import (
-    read_burst_py,
-    read_into_py,
-    write_burst_py,
-    write_pieces_py,
-)
+from netstack.device.io import SPAN, read_frames_py, write_burst_py, write_pieces_py
 from netstack.device.merge import merge_py
 from netstack.driver.background import MAX_TICK_S, MIN_TICK_S
 from netstack.driver.pulse import PulsePy
@@ -147,21 +143,17 @@ def _merges() -> list[Pair]:
 
 
 def _bursts(resources: ExitStack) -> list[Pair]:
-    from netstack._ext.io import read_burst, read_into, write_burst, write_pieces
+    from netstack._ext.io import read_frames, write_burst, write_pieces
 
     zero, null = os.open("/dev/zero", os.O_RDONLY), os.open("/dev/null", os.O_WRONLY)
     resources.callback(os.close, zero)
     resources.callback(os.close, null)
     octets = bytes(BURST * 1514)
-    reading = read_burst, read_burst_py, (zero, bytearray(1514), BURST)
+    room, spans = bytearray(BURST * 1536), array("q", bytes(8 * SPAN * BURST))
+    reading = read_frames, read_frames_py, (zero, room, spans, 1514, BURST)
     writing = write_burst, write_burst_py, (null, octets, 1514, 0, BURST)
-    large = bytearray(65_535)
     pieces = (bytes(76), memoryview(bytes(40_000)), memoryview(bytes(25_000)))
     return [
-        Pair(
-            "io: read a super-segment beside a busy thread",
-            read_into, read_into_py, (zero, large), busy_thread,
-        ),
         Pair(
             "io: write a super-segment beside a busy thread",
             write_pieces, write_pieces_py, (null, pieces), busy_thread,

@@ -12,6 +12,7 @@ from math import inf, log
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from netstack.device.base import Frame, Medium, as_frame, only_octets
+from netstack.device.burst import Burst
 from netstack.device.middleware import Middleware
 from netstack.device.offload import wire_octets
 
@@ -121,15 +122,19 @@ class Impairment:
         counters.lost += count - through
         return kept
 
-    def _pick(self, frames: Sequence[_F]) -> list[_F]:
+    def _pick(self, frames: Sequence[_F]) -> Sequence[_F]:
         kept = []
-        for frame in frames:
+        count: int = len(frames)
+        for index in range(count):
             if self._passing >= 1:
                 self._passing -= 1
-                kept.append(frame)
+                kept.append(index)
             else:
                 self._passing = self._until_lost()
-        return kept
+        if isinstance(frames, Burst):
+            frames.keep(kept)
+            return frames
+        return [frames[index] for index in kept]
 
     def _until_lost(self) -> float:
         """Return how many frames pass until the next is lost: one draw for all of them.
@@ -255,7 +260,7 @@ class _Lane:
 
 
 def _any_super(frames: Sequence[Frame | bytes]) -> bool:
-    if only_octets(frames):
+    if isinstance(frames, Burst) or only_octets(frames):
         return False
     for frame in frames:  # noqa: SIM110 - C has no generators
         if as_frame(frame).gso_size:

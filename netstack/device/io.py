@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from netstack import _ext
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
@@ -20,35 +21,58 @@ _MAX_PIECES: Final = 1024  # IOV_MAX
 _MAX_VNET: Final = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
 
 
-def read_burst_py(fd: int, pool: Buffer, limit: int) -> list[bytes]:
-    """Return what waits to be read, up to ``limit`` frames.
+SPAN: Final = 2
+"""Numbers that tell of a frame that was read: where it begins, and its length."""
 
-    ``pool`` is written to, and may be used again at once: its length is that of the largest
-    frame. An error after the first frame is left for the next call to find; so is an
-    interruption, and with nothing read yet the list is empty.
+_ALIGNED: Final = 64  # octets: each frame begins a line of the cache
 
-    Raises: OSError if the first read fails, ValueError for a pool without room, BufferError for
-    one that can't be written to.
+
+def read_frames_py(
+    fd: int, octets: Buffer, spans: array[int], largest: int, limit: int
+) -> tuple[int, int]:
+    """Read what waits, up to ``limit`` frames, one behind the other into ``octets``.
+
+    ``spans`` takes the start and the length of each. A frame of more than ``largest`` octets is
+    cut off. It ends early if another would find no room in either.
+
+    Return how many there are, and how many octets all have. An error of the first read is
+    returned as its number, negative; any later one is left for the next call to find, and so is
+    an interruption.
+
+    Raises: BufferError for what can't be written to; ValueError for a ``largest`` below 1.
     """
-    view = memoryview(pool)
+    view = memoryview(octets)
     if view.readonly or not view.c_contiguous:
-        raise BufferError("a pool must lie in one piece, and be writable")
-    if not (size := view.nbytes):
-        raise ValueError("a pool of no octets")
-    frames: list[bytes] = []
-    read = os.read
-    try:
-        while len(frames) < limit:
-            frame = read(fd, size)
-            if not frame:
-                break
-            frames.append(frame)
-    except BlockingIOError:
-        return frames
-    except OSError:
-        if not frames:
-            raise
-    return frames
+        raise BufferError("what frames are read into must lie in one piece, and be writable")
+    if largest < 1:
+        raise ValueError(f"frames of {largest} octets")
+    count = total = at = 0
+    limit = min(limit, len(spans) // SPAN)
+    while count < limit and at + largest <= len(view):
+        try:
+            length = os.readv(fd, (view[at : at + largest],))
+        except OSError as error:
+            if not count and error.errno not in (errno.EAGAIN, errno.EINTR):
+                count = -(error.errno or errno.EIO)
+            break
+        if not length:
+            break
+        spans[SPAN * count], spans[SPAN * count + 1] = at, length
+        count += 1
+        total += length
+        at += -(-length // _ALIGNED) * _ALIGNED
+    return count, total
+
+
+def span_octets_py(octets: Buffer, spans: array[int], at: int) -> bytes:
+    """Return a copy of the frame whose numbers begin at ``at`` of ``spans``.
+
+    Raises: ValueError for a frame outside of ``octets``.
+    """
+    start, length = spans[at], spans[at + 1]
+    if length < 0 or not 0 <= start <= len(octets) - length:  # type: ignore[arg-type]
+        raise ValueError("a frame outside of its octets")
+    return bytes(memoryview(octets)[start : start + length])
 
 
 def write_burst_py(
@@ -141,16 +165,16 @@ def write_frame_py(
 
 
 if _ext.COMPILED:
-    from netstack._ext.io import read_burst as read_burst
     from netstack._ext.io import read_frame as read_frame
-    from netstack._ext.io import read_into as read_into
+    from netstack._ext.io import read_frames as read_frames
+    from netstack._ext.io import span_octets as span_octets
     from netstack._ext.io import write_burst as write_burst
     from netstack._ext.io import write_frame as write_frame
     from netstack._ext.io import write_pieces as write_pieces
 else:
-    read_burst = read_burst_py
     read_frame = read_frame_py
-    read_into = read_into_py
+    read_frames = read_frames_py
+    span_octets = span_octets_py
     write_burst = write_burst_py
     write_frame = write_frame_py
     write_pieces = write_pieces_py

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from netstack import _ext
 from netstack.core.checksum import internet_sum_py
 from netstack.device.acks import is_pure, supersedes
+from netstack.device.io import SPAN
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
 
     from typing_extensions import Buffer
@@ -136,6 +138,23 @@ def merge_py(frames: Sequence[Buffer], states: bytes | None, link: int) -> list[
             open_runs.clear()
         found.append((index, 1, 0, state == VERIFIED, None))
     return [_result(each, link) if isinstance(each, _Run) else each for each in found]
+
+
+def merge_spans_py(octets: Buffer, spans: array[int], count: int, link: int) -> list[Merged]:
+    """Return what becomes of the first ``count`` frames that ``spans`` tells of (``io``).
+
+    Raises: ValueError for frames outside of ``octets``, or another link header.
+    """
+    view = memoryview(octets)
+    if not 0 <= count <= len(spans) // SPAN:
+        raise ValueError(f"{count} frames of fewer")
+    frames = []
+    for at in range(0, SPAN * count, SPAN):
+        start, length = spans[at : at + SPAN]
+        if not (0 <= start <= len(view) and 0 <= length <= len(view) - start):
+            raise ValueError("a frame outside of its octets")
+        frames.append(view[start : start + length])
+    return merge_py(frames, None, link)
 
 
 def _octets(data: Buffer) -> memoryview:
@@ -274,5 +293,7 @@ def _merged_octets(run: _Run, link: int) -> bytes:
 
 if _ext.COMPILED:
     from netstack._ext.coalesce import merge as merge
+    from netstack._ext.coalesce import merge_spans as merge_spans
 else:
     merge = merge_py
+    merge_spans = merge_spans_py

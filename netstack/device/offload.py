@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from netstack.core.checksum import copy_and_sum, internet_sum, sum_pieces
 from netstack.core.errors import LocalProtocolError
-from netstack.device.base import Checksum, Frame, GsoType, Medium, only_octets
+from netstack.device.base import Checksum, Frame, GsoType, Medium, as_frame, only_octets
+from netstack.device.burst import Burst
 from netstack.device.cut import cut
-from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge
+from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge, merge_spans
 from netstack.wire.layout import header_sum, u16
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from netstack.device.merge import Merged
+
 _VLAN = 0x8100
 _ETHERNET = 14  # octets of an Ethernet II header
 _IPV4 = 20  # octets of an IPv4 header without options
-_TCP_CHECKSUM = 16  # offset of the field in the TCP header
+_TCP_CHECKSUM = 16  # offsets of the fields in their headers
 _UDP_CHECKSUM = 6
 _PARTIAL, _VALID, _UNKNOWN = Checksum.PARTIAL, Checksum.VALID, Checksum.UNKNOWN
 _TCPV4 = GsoType.TCPV4
@@ -164,23 +167,29 @@ def wire_frames(whole: Frame, octets: bytearray, step: int, partial: bool) -> li
 # ---- merging -------------------------------------------------------------------------------
 
 
-def coalesce(frames: Sequence[Frame | bytes], medium: Medium) -> list[Frame]:
+def coalesce(frames: Burst | Sequence[Frame | bytes], medium: Medium) -> list[Frame]:
     """Return the frames of one burst with consecutive TCP segments of a flow merged.
 
     Of pure ACKs in a row the last stays, and counts for all. The rules are those of ``merge``.
     What was merged lies in octets of its own and is VALID.
     """
     link = _LINK[medium]
-    octets, states = _read(frames)
+    found: list[Merged]
+    if isinstance(frames, Burst):
+        found = merge_spans(frames.octets, frames.spans, len(frames), link)
+    else:
+        octets, states = _read(frames)
+        found = merge(octets, states, link)
     merged = []
-    for index, count, size, verified, whole in merge(octets, states, link):
-        given = frames[index]
-        frame = Frame(given) if isinstance(given, bytes) else given
+    for index, count, size, verified, whole in found:
         if whole is not None:
-            frame = _merged_frame(frame, whole, link)
+            frame = _merged_frame(whole, link)
             frame.gso_size = size
             frame.segments = count
+            if not isinstance(frames, Burst):
+                _note_first(frame, frames[index])
         else:
+            frame = as_frame(frames[index])
             if verified and frame.checksum is _UNKNOWN:
                 frame.checksum = _VALID
             if count > 1:
@@ -211,15 +220,20 @@ def _read(frames: Sequence[Frame | bytes]) -> tuple[Sequence[Buffer], bytes | No
     return octets, bytes(states) if any(states) else None
 
 
-def _merged_frame(first: Frame, octets: bytes, link: int) -> Frame:
+def _merged_frame(octets: bytes, link: int) -> Frame:
     """Return the super-segment that stands for the frames of a run."""
     frame = Frame(octets)
     frame.gso_type = _TCPV4
     frame.checksum = _VALID
     frame.checksum_start = link + _IPV4
     frame.checksum_offset = _TCP_CHECKSUM
-    frame.received_at = first.received_at
-    frame.group = first.group
-    frame.reason = first.reason
-    frame.id = first.id
     return frame
+
+
+def _note_first(whole: Frame, first: Frame | bytes) -> None:
+    """Note of a run what is known of its first frame."""
+    if isinstance(first, Frame):
+        whole.received_at = first.received_at
+        whole.group = first.group
+        whole.reason = first.reason
+        whole.id = first.id

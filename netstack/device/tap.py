@@ -23,7 +23,8 @@ from netstack.core.address import parse_address
 from netstack.core.errors import DeviceError
 from netstack.device import bursts, vnet
 from netstack.device.base import Capabilities, Device, Frame, Medium
-from netstack.device.io import read_burst, write_burst
+from netstack.device.burst import BurstReader
+from netstack.device.io import write_burst
 from netstack.device.pool import BufferPool
 
 try:
@@ -237,8 +238,7 @@ class TapDevice(Device):
                 gso_max_size=MAX_SUPER_SEGMENT if self._vnet else 0,
             ),
         )
-        # A VLAN tag on top; the kernel truncates what doesn't fit.
-        self._buffer = bytearray(max(limit + 18, 2048))
+        self._reader = _make_reader(limit)
         self._pool = BufferPool()
         self.errors = 0
         """Frames that the kernel refused, and reads that failed; not counted: busy."""
@@ -268,7 +268,7 @@ class TapDevice(Device):
             raise DeviceError(f"an MTU of {MIN_MTU} to {MAX_MTU} octets, not {mtu}", errno.EINVAL)
         set_kernel_mtu(self.name, mtu)
         self.capabilities = replace(self.capabilities, mtu=mtu)
-        self._buffer = bytearray(max(mtu + 18, 2048))
+        self._reader = _make_reader(mtu)
 
     def transmit(self, frame: Frame) -> bool:
         """Write one frame; False while the kernel's queue is full."""
@@ -305,7 +305,7 @@ class TapDevice(Device):
         try:
             if self._vnet:
                 return bursts.read_vnet(self._descriptor, self._pool, limit, self.drop)
-            return read_burst(self._descriptor, self._buffer, limit)
+            return self._reader.read(self._descriptor, limit)  # type: ignore[return-value]
         except OSError:
             self.errors += 1
             raise
@@ -321,6 +321,11 @@ class TapDevice(Device):
             if not self.created:
                 _make_plain(descriptor)
             os.close(descriptor)
+
+
+def _make_reader(mtu: int) -> BurstReader:
+    # A VLAN tag on top; the kernel truncates what doesn't fit.
+    return BurstReader(max(mtu + 18, 2048))
 
 
 def _set_offloads(descriptor: int, name: str, *, wanted: bool) -> int:

@@ -1,12 +1,14 @@
-"""Where the leader sleeps, and whether it spins before.
+"""Where the leader sleeps: the devices' descriptors, and whether it spins before.
 
-``poll`` counts in milliseconds, rounded up: an early wake-up would only find the deadline in the
-future. Interpreted wherever it runs: only the interpreter looks for signals that came before.
+The poll set is changed by the leader alone, before it sleeps, so that nobody changes it under its
+feet. ``poll`` counts in milliseconds, rounded up: an early wake-up would only find the deadline in
+the future. Interpreted wherever it runs: only the interpreter looks for signals that came before.
 """
 
 from __future__ import annotations
 
 import os
+import select
 from math import ceil
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -14,9 +16,11 @@ from typing import TYPE_CHECKING
 from netstack.driver.watch import Watch
 
 if TYPE_CHECKING:
-    import select
     import threading
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Iterable
+
+    from netstack.link.interface import Interface
+    from netstack.stack import Stack
 
 SPIN_S = 100e-6
 """How long the leader may spin before it sleeps: about what a sleep and a wake-up cost."""
@@ -35,12 +39,57 @@ def _cpus() -> int:
 
 
 class Poller(Watch):
-    """Waits for what is watched; see ``watch``."""
+    """The descriptors of one driver's devices and its wake-up descriptor."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.watched: dict[int, tuple[Stack, Interface]] = {}
+        self.waits_for_output = False
+        self._failed: set[int] = set()
         self._many_cpus = _cpus() > 1
         self._credit = 0
+
+    def watch_output(self) -> None:
+        """Watch for room those devices that have output waiting.
+
+        Only for the leader, inside its section.
+        """
+        poll = self._poll
+        if poll is None:
+            return
+        had_output = self.waits_for_output
+        self.waits_for_output = False
+        for descriptor, (_, interface) in self.watched.items():
+            waits = interface.queued > 0
+            if (waits or had_output) and descriptor not in self._failed:
+                poll.modify(descriptor, select.POLLIN | (select.POLLOUT if waits else 0))
+                self.waits_for_output |= waits
+
+    def rebuild(self, stacks: Iterable[Stack], on_pending: Callable[[], None]) -> None:
+        """Watch the devices that ``stacks`` have now; those without descriptor call back.
+
+        Only for the leader, in its section.
+        """
+        poll = select.poll()
+        poll.register(self.wake_fd, select.POLLIN)
+        self.watched = {}
+        self._failed = set()
+        for stack in stacks:
+            for interface in stack.interfaces:
+                descriptor = interface.device.fileno()
+                if descriptor < 0:
+                    interface.device.on_pending = on_pending
+                    continue
+                self.watched[descriptor] = (stack, interface)
+                poll.register(descriptor, select.POLLIN)
+        self.waits_for_output = False
+        self._poll = poll
+
+    def ignore(self, descriptor: int) -> None:
+        """Watch a descriptor no longer that only reports an error: polling it would spin."""
+        if self._poll is not None and descriptor not in self._failed:
+            self._failed.add(descriptor)
+            self._poll.unregister(descriptor)
 
     def wait(self, sleep_until: float, contending: Collection[int]) -> list[tuple[int, int]]:
         """Sleep until a descriptor is ready or the time has come; return what is ready.
@@ -94,3 +143,8 @@ class Poller(Watch):
             self._credit = _SPUN_IN_THE_WAY
         else:
             self._credit -= 1
+
+    def forget(self) -> None:
+        """Let go of everything in a forked child; the parent's descriptors stay as they are."""
+        super().forget()
+        self.watched = {}

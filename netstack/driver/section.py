@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from netstack.driver.mirror import Mirror
     from netstack.driver.waiter import Waiter
-    from netstack.driver.watch import Watch
     from netstack.stack import Stack
     from netstack.transport.events import Event
 
@@ -48,7 +47,7 @@ class Sections:
         self.deferred: deque[Callable[[float], None]] = deque()
         self.touched: dict[int, object] = {}
         self.services: deque[Callable[[], None]] = deque()  # to be started after the section
-        self.poller: Watch = Poller()
+        self.poller = Poller()
         self.repairs = Repairs(self)
         self.contending: set[int] = set()
         self.yielding = False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from netstack.core.errors import DeviceError
 from netstack.core.trace import FrameReceived
 from netstack.device.base import as_frame, only_octets
+from netstack.device.burst import Burst
 from netstack.device.offload import coalesce as merge
 from netstack.link.output import MAX_FLUSH, OutputQueue, header_octets, wire_octets
 
@@ -67,7 +68,7 @@ class Interface:
 
     # -- going up ----------------------------------------------------------------------------
 
-    def receive_burst(self, received: Sequence[Frame | bytes], coalesce: bool) -> None:
+    def receive_burst(self, received: Burst | Sequence[Frame | bytes], coalesce: bool) -> None:
         """Take what one read of the device returned.
 
         ``coalesce``: merge segments of one flow.
@@ -76,7 +77,12 @@ class Interface:
         before = self._frames_received.value
         frames: list[Frame] | None = None
         supers = 0
-        if len(received) > 1 and only_octets(received):
+        if isinstance(received, Burst) and (len(received) == 1 or context.trace is not None):
+            received = list(received)
+        if isinstance(received, Burst):
+            self._frames_received.value += len(received)
+            self._octets_received.value += received.total
+        elif len(received) > 1 and only_octets(received):
             self._frames_received.value += len(received)
             self._octets_received.value += _octets_of(received)
         else:

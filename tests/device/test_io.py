@@ -6,15 +6,17 @@ import errno
 import os
 import signal
 import socket
+from array import array
 
 import pytest
 
 from netstack import _ext
 from netstack.device import io as module
 from netstack.device.io import (
-    read_burst_py,
+    SPAN,
     read_frame_py,
-    read_into_py,
+    read_frames_py,
+    span_octets_py,
     write_burst_py,
     write_frame_py,
     write_pieces_py,
@@ -26,11 +28,11 @@ STEP = 1514
 
 
 def implementations():
-    found = {"pure": (read_burst_py, write_burst_py, read_into_py, write_pieces_py)}
+    found = {"pure": (read_frames_py, span_octets_py, write_burst_py, write_pieces_py)}
     if _ext.COMPILED:
-        from netstack._ext.io import read_burst, read_into, write_burst, write_pieces
+        from netstack._ext.io import read_frames, span_octets, write_burst, write_pieces
 
-        found["compiled"] = (read_burst, write_burst, read_into, write_pieces)
+        found["compiled"] = (read_frames, span_octets, write_burst, write_pieces)
     return found
 
 
@@ -40,17 +42,34 @@ def both(request):
 
 
 @pytest.fixture
-def read(both):
+def read_frames(both):
     return both[0]
 
 
 @pytest.fixture
-def write(both):
+def span_octets(both):
     return both[1]
 
 
 @pytest.fixture
-def read_into(both):
+def read(read_frames, span_octets):
+    """Read up to ``limit`` frames of up to ``largest`` octets; return copies."""
+
+    def read(fd, largest, limit, room=100_000):
+        octets, spans = bytearray(room), array("q", bytes(8 * SPAN * 64))
+        count, total = read_frames(fd, octets, spans, largest, limit)
+        if count < 0:
+            raise OSError(-count, os.strerror(-count))
+        frames = [span_octets(octets, spans, SPAN * number) for number in range(count)]
+        assert total == sum(map(len, frames))
+        assert not any(spans[SPAN * count :])
+        return frames
+
+    return read
+
+
+@pytest.fixture
+def write(both):
     return both[2]
 
 
@@ -79,17 +98,17 @@ def waiting(end):
 
 
 def test_the_switch_selects_the_kernels_exactly_if_compiled():
-    assert (module.read_burst is not read_burst_py) == _ext.COMPILED
+    assert (module.read_frames is not read_frames_py) == _ext.COMPILED
+    assert (module.span_octets is not span_octets_py) == _ext.COMPILED
     assert (module.write_burst is not write_burst_py) == _ext.COMPILED
-    assert (module.read_into is not read_into_py) == _ext.COMPILED
     assert (module.write_pieces is not write_pieces_py) == _ext.COMPILED
 
 
 def test_frames_arrive_as_they_were_written(pair, read, write):
     near, far = pair
     assert write(near.fileno(), OCTETS, STEP, 0, 4) == (4, 0)
-    assert read(far.fileno(), bytearray(2048), 64) == FRAMES
-    assert read(far.fileno(), bytearray(2048), 64) == []
+    assert read(far.fileno(), 2048, 64) == FRAMES
+    assert read(far.fileno(), 2048, 64) == []
 
 
 @pytest.mark.parametrize("first", range(5))
@@ -114,29 +133,43 @@ def test_limit_bounds_what_is_read_at_once(pair, read):
     near, far = pair
     for number in range(5):
         near.send(bytes((number,)))
-    assert read(far.fileno(), bytearray(8), 0) == []
-    assert read(far.fileno(), bytearray(8), -1) == []
-    assert read(far.fileno(), bytearray(8), 3) == [b"\0", b"\1", b"\2"]
-    assert read(far.fileno(), bytearray(8), 3) == [b"\3", b"\4"]
+    assert read(far.fileno(), 8, 0) == []
+    assert read(far.fileno(), 8, -1) == []
+    assert read(far.fileno(), 8, 3) == [b"\0", b"\1", b"\2"]
+    assert read(far.fileno(), 8, 3) == [b"\3", b"\4"]
 
 
-def test_frame_larger_than_the_pool_is_cut_off_and_nothing_behind_is_written(pair, read):
+def test_frame_larger_than_the_largest_is_cut_off_and_nothing_else_is_written(pair, read_frames):
     near, far = pair
     near.send(bytes(range(1, 21)))
-    pool = bytearray(32)
-    assert read(far.fileno(), memoryview(pool)[8:18], 5) == [bytes(range(1, 11))]
-    assert pool[:8] == bytes(8)
-    assert pool[18:] == bytes(14)
+    near.send(b"next")
+    octets, spans = bytearray(100), array("q", bytes(8 * SPAN * 3))
+    assert read_frames(far.fileno(), octets, spans, 10, 5) == (2, 14)
+    assert octets == bytes(range(1, 11)) + bytes(54) + b"next" + bytes(32)
+    assert list(spans) == [0, 10, 64, 4, 0, 0]
 
 
-def test_frames_read_stay_as_they_are_when_the_pool_is_used_again(pair, read):
+def test_burst_ends_where_another_frame_may_find_no_room(pair, read, read_frames):
     near, far = pair
-    pool = bytearray(16)
-    near.send(b"first")
-    [first] = read(far.fileno(), pool, 5)
-    near.send(b"other")
-    read(far.fileno(), pool, 5)
-    assert first == b"first"
+    for _ in range(5):
+        near.send(bytes(65))
+    assert len(read(far.fileno(), 100, 64, room=3 * 128 + 99)) == 3
+    octets = bytearray(1000)
+    assert read_frames(far.fileno(), octets, array("q", (7, 7, 7)), 100, 64) == (1, 65)
+    assert read_frames(far.fileno(), bytearray(99), array("q", (0, 0)), 100, 64) == (0, 0)
+    assert read(far.fileno(), 100, 64) == [bytes(65)]
+
+
+def test_frames_are_copied_out_of_their_memory_alone(span_octets):
+    octets, spans = bytearray(b"0123456789"), array("q", (2, 3, 9, 1, 10, 0))
+    assert [span_octets(octets, spans, at) for at in (0, 2, 4)] == [b"234", b"9", b""]
+    for wrong in ((-1, 1), (0, 11), (10, 1), (0, -1), (2**62, 2**62), (-(2**62), 2**62)):
+        with pytest.raises(ValueError, match="outside"):
+            span_octets(octets, array("q", wrong), 0)
+    with pytest.raises(IndexError):
+        span_octets(octets, spans, 5)
+    octets.append(1)  # raises BufferError while an export lives
+    spans.append(1)
 
 
 def test_busy_ends_a_burst_and_says_how_far_it_came(pair, write):
@@ -173,20 +206,20 @@ def test_end_of_file_ends_a_burst(read):
     os.set_blocking(reader, False)
     os.write(writer, b"last")
     os.close(writer)
-    assert read(reader, bytearray(16), 64) == [b"last"]
-    assert read(reader, bytearray(16), 64) == []
+    assert read(reader, 16, 64) == [b"last"]
+    assert read(reader, 16, 64) == []
     os.close(reader)
 
 
 def test_error_is_raised_only_if_nothing_was_read(read):
     with pytest.raises(OSError, match="descriptor") as caught:
-        read(-1, bytearray(16), 64)
+        read(-1, 16, 64)
     assert caught.value.errno == errno.EBADF
 
 
 @pytest.mark.needs("kernels")
 def test_interrupted_read_of_a_blocking_descriptor_returns_to_the_interpreter():
-    from netstack._ext.io import read_burst
+    from netstack._ext.io import read_frames
 
     class Alarm(Exception):
         pass
@@ -200,7 +233,7 @@ def test_interrupted_read_of_a_blocking_descriptor_returns_to_the_interpreter():
         with near, far:
             signal.setitimer(signal.ITIMER_REAL, 0.02)
             with pytest.raises(Alarm):
-                read_burst(far.fileno(), bytearray(16), 64)
+                read_frames(far.fileno(), bytearray(16), array("q", (0, 0)), 16, 64)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -220,15 +253,17 @@ def test_frames_outside_of_the_octets_are_refused(pair, write, octets, step, fir
         write(pair[0].fileno(), octets, step, first, last, vnet)
 
 
-def test_pool_without_room_and_what_is_no_pool_are_refused(pair, read):
-    with pytest.raises(ValueError, match="pool"):
-        read(pair[0].fileno(), bytearray(), 1)
-    for pool in (b"read-only", memoryview(b"read-only"), memoryview(bytearray(9))[::2]):
+def test_what_nothing_can_be_read_into_is_refused(pair, read_frames):
+    descriptor, spans = pair[0].fileno(), array("q", (0, 0))
+    for largest in (0, -1):
+        with pytest.raises(ValueError, match="frames of"):
+            read_frames(descriptor, bytearray(9), spans, largest, 1)
+    for octets in (b"read-only", memoryview(b"read-only"), memoryview(bytearray(9))[::2]):
         with pytest.raises(BufferError):
-            read(pair[0].fileno(), pool, 1)
-    for pool in (None, "text", 5):
+            read_frames(descriptor, octets, spans, 1, 1)
+    for octets in (None, "text", 5):
         with pytest.raises(TypeError):
-            read(pair[0].fileno(), pool, 1)
+            read_frames(descriptor, octets, spans, 1, 1)
 
 
 @pytest.mark.parametrize("octets", [None, "text", 5])
@@ -243,21 +278,19 @@ def test_a_length_that_is_no_number_is_refused(pair, write, step):
         write(pair[0].fileno(), b"abc", step, 0, 1)
 
 
-def test_all_buffers_are_released(pair, both):
-    read, write, read_into, write_pieces = both
-    pool, octets = bytearray(16), bytearray(b"abc")
+def test_all_buffers_are_released(pair, read_frames, write, write_pieces):
+    pool, octets, spans = bytearray(16), bytearray(b"abc"), array("q", (0, 0))
     write(pair[0].fileno(), octets, 3, 0, 1)
-    read(pair[1].fileno(), pool, 1)
+    assert read_frames(pair[1].fileno(), pool, spans, 16, 1) == (1, 3)
     with pytest.raises(ValueError, match="frame"):
         write(pair[0].fileno(), octets, 4, 0, 2)
-    with pytest.raises(OSError, match="descriptor"):
-        read(-1, pool, 1)
+    assert read_frames(-1, pool, spans, 16, 1) == (-errno.EBADF, 0)
     assert write_pieces(pair[0].fileno(), (octets, pool)) == 0
-    assert read_into(pair[1].fileno(), pool) == 16
     with pytest.raises(TypeError):
         write_pieces(pair[0].fileno(), (octets, 3))
     octets.append(1)  # raises BufferError while an export lives
     pool.append(1)
+    spans.append(1)
 
 
 @pytest.mark.parametrize(
@@ -268,13 +301,10 @@ def test_all_buffers_are_released(pair, both):
     ],
     ids=["one", "views", "empty", "many"],
 )  # fmt: skip
-def test_pieces_arrive_as_one_frame(pair, read_into, write_pieces, pieces):
+def test_pieces_arrive_as_one_frame(pair, write_pieces, pieces):
     near, far = pair
-    buffer = bytearray(8192)
     assert write_pieces(near.fileno(), pieces) == 0
-    length = read_into(far.fileno(), buffer)
-    assert buffer[:length] == b"".join(pieces)
-    assert read_into(far.fileno(), buffer) == -errno.EAGAIN
+    assert waiting(far) == [b"".join(pieces)]
 
 
 def test_pieces_that_find_no_room_say_so(pair, write_pieces):
@@ -294,15 +324,12 @@ def test_a_frame_taken_in_part_is_an_input_output_error(write_pieces):
         os.close(writer)
 
 
-def test_errors_of_single_frames_are_numbers(read_into, write_pieces):
-    assert read_into(-1, bytearray(4)) == -errno.EBADF
+def test_errors_of_single_frames_are_numbers(write_pieces):
     assert write_pieces(-1, (b"a",)) == errno.EBADF
 
 
-def test_unusable_buffers_are_refused(pair, read_into, write_pieces):
+def test_unusable_buffers_are_refused(pair, write_pieces):
     near, far = pair
-    with pytest.raises((BufferError, TypeError)):
-        read_into(far.fileno(), b"constant")
     with pytest.raises(TypeError):
         write_pieces(near.fileno(), (b"a", 3))
     with pytest.raises(ValueError, match="1025 pieces"):

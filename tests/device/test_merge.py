@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from array import array
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from netstack import _ext
 from netstack.core.checksum import internet_checksum
 from netstack.device import merge as module
-from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge_py
+from netstack.device.io import SPAN
+from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge_py, merge_spans_py
 
 ACK, PSH, FIN = 16, 8, 1
 TIMESTAMPS = bytes.fromhex("0101080a0000000100000002")
@@ -34,8 +36,24 @@ def merge(request):
     return request.param
 
 
+SPANS = {merge_spans_py, module.merge_spans}
+
+
+def laid_out(frames):
+    """Return frames in one piece of memory with gaps, and where they lie."""
+    memory, spans = bytearray(), array("q")
+    for frame in frames:
+        memory += b"\xa5" * 3
+        spans.extend((len(memory), len(frame)))
+        memory += frame
+    return memory, spans
+
+
 def assert_equal(octets, states=None, link=14):
     results = [function(octets, states, link) for function in implementations().values()]
+    if states is None:
+        memory, spans = laid_out(octets)
+        results += [each(memory, spans, len(octets), link) for each in SPANS]
     assert all(result == results[0] for result in results)
     assert sum(count for _, count, *_ in results[0]) == len(octets)
     return results[0]
@@ -47,6 +65,26 @@ def counts(results):
 
 def test_the_switch_selects_the_kernel_exactly_if_compiled():
     assert (module.merge is not merge_py) == _ext.COMPILED
+    assert (module.merge_spans is not merge_spans_py) == _ext.COMPILED
+
+
+@pytest.mark.parametrize("function", SPANS)
+@pytest.mark.parametrize(
+    ("span", "count"),
+    [
+        ((-1, 4), 1), ((0, -1), 1), ((60, 5), 1), ((65, 0), 1), ((2**62, 2**62), 1),
+        ((0, 4), -1), ((0, 4), 2),
+    ],
+)  # fmt: skip
+def test_frames_outside_of_their_memory_are_refused(function, span, count):
+    memory, spans = bytearray(64), array("q", span)
+    assert len(spans) == SPAN
+    with pytest.raises(ValueError, match=r"frames? "):
+        function(memory, spans, count, 14)
+    with pytest.raises(ValueError, match="link header"):
+        function(memory, array("q", (0, 4)), 1, 13)
+    memory.append(1)  # raises BufferError while an export lives
+    spans.append(1)
 
 
 def test_nothing_of_nothing(merge):
