@@ -64,16 +64,15 @@ class Burst:
     def __iter__(self) -> Iterator[bytes]:
         return iter([self[index] for index in range(self._length)])
 
-    def keep(self, indices: list[int]) -> None:
-        """Leave out all frames but those at ``indices``, which ascend."""
+    def leave_out(self, indices: list[int]) -> None:
+        """Forget the frames at ``indices``, which ascend."""
         spans = self.spans
-        total: int = 0
-        for place, index in enumerate(indices):
-            spans[SPAN * place] = spans[SPAN * index]
-            spans[SPAN * place + 1] = spans[SPAN * index + 1]
-            total += spans[SPAN * index + 1]
-        self._length = len(indices)
-        self.total = total
+        for index in reversed(indices):
+            at = SPAN * index
+            self.total -= spans[at + 1]
+            spans.extend(spans[at : at + SPAN])  # it keeps its length
+            del spans[at : at + SPAN]
+            self._length -= 1
 
 
 class BurstReader:

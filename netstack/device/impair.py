@@ -123,18 +123,20 @@ class Impairment:
         return kept
 
     def _pick(self, frames: Sequence[_F]) -> Sequence[_F]:
-        kept = []
         count: int = len(frames)
-        for index in range(count):
-            if self._passing >= 1:
-                self._passing -= 1
-                kept.append(index)
-            else:
-                self._passing = self._until_lost()
+        lost = []
+        at: float = self._passing
+        while at < count:
+            lost.append(int(at))
+            at += 1 + self._until_lost()
+        self._passing = at - count
         if isinstance(frames, Burst):
-            frames.keep(kept)
+            frames.leave_out(lost)
             return frames
-        return [frames[index] for index in kept]
+        kept = list(frames)
+        for index in reversed(lost):
+            del kept[index]
+        return kept
 
     def _until_lost(self) -> float:
         """Return how many frames pass until the next is lost: one draw for all of them.

@@ -40,6 +40,8 @@ FAST_OPEN_LENGTHS = frozenset({0, *range(4, 17, 2)})
 
 _HEADER = Struct("!HHIIHHHH")
 _TIMESTAMP = Struct("!II")
+_SACKS = tuple(Struct(f"!I{2 * count}I") for count in range(5))
+_SACK_HEAD = 0x01010502  # two NOPs, the kind and the length without blocks
 
 
 class TcpFlag(IntFlag):
@@ -337,11 +339,20 @@ def build_fast_open(cookie: bytes) -> bytes:
 
 
 def build_sack(blocks: Sequence[tuple[int, int]]) -> bytes:
-    """Return an aligned SACK option (RFC 2018 3), or nothing without blocks."""
-    if not blocks:
+    """Return an aligned SACK option (RFC 2018 3), or nothing without blocks.
+
+    Raises: ValueError for more than the four that there is room for.
+    """
+    count = len(blocks)
+    if not count:
         return b""
-    edges = b"".join(_TIMESTAMP.pack(left, right) for left, right in blocks)
-    return bytes((TcpOption.NOP, TcpOption.NOP, TcpOption.SACK, 2 + len(edges))) + edges
+    if count >= len(_SACKS):
+        raise ValueError(f"{count} SACK blocks")
+    edges: list[int] = []
+    for left, right in blocks:
+        edges.append(left)
+        edges.append(right)
+    return _SACKS[count].pack(_SACK_HEAD + 8 * count, *edges)
 
 
 def pack_header(

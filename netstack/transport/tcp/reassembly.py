@@ -33,22 +33,42 @@ class OutOfOrderQueue:
     def __bool__(self) -> bool:
         return bool(self._starts)
 
-    def ranges(self) -> list[tuple[int, int]]:
-        """Return the ranges held, in order."""
-        return list(zip(self._starts, self._ends, strict=True))
+    def __len__(self) -> int:
+        """Return how many ranges there are."""
+        return len(self._starts)
+
+    @property
+    def start(self) -> int:
+        """Where the first range begins; there is one."""
+        return self._starts[0]
+
+    def range(self, index: int) -> tuple[int, int]:
+        """Return the range at ``index``, in order of sequence numbers."""
+        return self._starts[index], self._ends[index]
+
+    def find(self, position: int) -> int:
+        """Return the index of the range that ``position`` lies in, -1 if it is missing."""
+        index = bisect_right(self._starts, position) - 1
+        return index if index >= 0 and self._ends[index] > position else -1
 
     def insert(self, start: int, pieces: Sequence[bytes | memoryview]) -> int:
         """Add ``pieces`` at ``start``, where octets are missing; return how many were new."""
-        new = 0
+        new: int = 0
         for piece in pieces:
             new += self._insert_piece(start, piece)
             start += len(piece)
         return new
 
     def _insert_piece(self, start: int, piece: bytes | memoryview) -> int:
-        end = start + len(piece)
-        position = start
-        new = 0
+        end: int = start + len(piece)
+        count: int = len(self._starts)
+        last: int = count - 1
+        if start < end and (not count or self._ends[last] <= start):
+            # Most often it lies behind all that is held.
+            self._add(last, start, end, unpinned(piece))
+            return end - start
+        position: int = start
+        new: int = 0
         while position < end:
             index = bisect_right(self._starts, position) - 1
             if index >= 0 and self._ends[index] > position:
@@ -88,11 +108,14 @@ class OutOfOrderQueue:
         start, end, pieces = self._starts[index], self._ends[index], self._pieces[index]
         # All before ``position`` has been delivered: every range up to this one goes.
         for gone in self._pieces[: index + 1]:
-            self.charged -= sum(len(piece) + PIECE_OVERHEAD for piece in gone)
+            for piece in gone:
+                self.charged -= len(piece) + PIECE_OVERHEAD
         del self._starts[: index + 1], self._ends[: index + 1], self._pieces[: index + 1]
         if end <= position:
             return []
-        skip = position - start
+        if start == position:
+            return pieces
+        skip: int = position - start
         result = []
         for piece in pieces:
             if skip >= len(piece):

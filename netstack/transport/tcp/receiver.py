@@ -197,11 +197,14 @@ class Receiver:
         if self.buffer is None:
             self.buffer = ReceiveBuffer()
         queue = self.out_of_order
-        if queue:
-            # Through the queue, so that octets that arrived earlier win over these.
-            queue.insert(start, pieces)
-            pieces = queue.take(start)
-            end = start + sum(map(len, pieces))
+        if queue is not None and queue.start <= end:
+            if end == queue.start:  # it fills the gap
+                pieces = [*pieces, *queue.take(end)]
+            else:
+                # Through the queue, so that octets that arrived earlier win over these.
+                queue.insert(start, pieces)
+                pieces = queue.take(start)
+            end = start + _octets(pieces)
             if self.fin_seq is not None and end > self.fin_seq:
                 # It came before the FIN that says that it cannot be.
                 end = self.fin_seq
@@ -225,7 +228,7 @@ class Receiver:
         if self.out_of_order is None:
             self.out_of_order = OutOfOrderQueue()
         if not self.out_of_order.insert(start, pieces):
-            self.duplicate = (start, start + sum(map(len, pieces)))
+            self.duplicate = (start, start + _octets(pieces))
         self.recent = (start, *self.recent[:MAX_RECENT])
 
     def forget_out_of_order(self) -> int:
@@ -249,22 +252,38 @@ class Receiver:
         """
         if limit <= 0:
             return []
-        first: list[tuple[int, int]] = []
-        if self.duplicate is not None:
-            first.append(self.duplicate)
-            self.duplicate = None
         blocks: list[tuple[int, int]] = []
-        ranges = self.out_of_order.ranges() if self.out_of_order else []
-        if ranges and ranges[-1][1] == self.fin_seq:
-            # FIN came with it: a sender takes the segment for delivered only as a whole.
-            ranges[-1] = (ranges[-1][0], ranges[-1][1] + 1)
+        if self.duplicate is not None:
+            blocks.append(self.duplicate)
+            self.duplicate = None
+        queue = self.out_of_order
+        if queue is not None:
+            for index in self._latest_ranges(queue, limit - len(blocks)):
+                start, end = queue.range(index)
+                if end == self.fin_seq:
+                    # FIN came with it: a sender takes the segment for delivered only as a whole.
+                    end += 1
+                # Also a block that is just the duplicate: told once, it would be no D-SACK.
+                blocks.append((start, end))
+        return [(left & MASK, right & MASK) for left, right in blocks]
+
+    def _latest_ranges(self, queue: OutOfOrderQueue, limit: int) -> list[int]:
+        """Return up to ``limit`` ranges by index, those where text arrived lately first."""
+        found: list[int] = []
+        count: int = len(queue)
+        limit = min(limit, count)
         for position in self.recent:
-            for start, end in ranges:
-                if start <= position < end and (start, end) not in blocks[:limit]:
-                    blocks.append((start, end))
-        blocks.extend(each for each in ranges if each not in blocks)
-        # Also a block that is just the duplicate: told once, it would be no D-SACK.
-        return [(left & MASK, right & MASK) for left, right in (first + blocks)[:limit]]
+            if len(found) >= limit:
+                return found
+            index: int = queue.find(position)
+            if index >= 0 and index not in found:
+                found.append(index)
+        for index in range(count):
+            if len(found) >= limit:
+                break
+            if index not in found:
+                found.append(index)
+        return found
 
     def on_in_order(self, advanced: int, largest: int, now: float, delay: float) -> None:
         """Decide about the ACK for ``advanced`` new octets (RFC 9293 3.8.6.3, RFC 5681 4.2)."""
@@ -293,6 +312,13 @@ class Receiver:
         """The application sends: an exchange back and forth needs no quick ACKs any more."""
         if self.quickack is not None and now - self.quickack.heard_at < delay:
             self.quickack = None
+
+
+def _octets(pieces: Sequence[bytes | memoryview]) -> int:
+    octets: int = 0
+    for piece in pieces:
+        octets += len(piece)
+    return octets
 
 
 def _cut(pieces: Sequence[bytes | memoryview], start: int, end: int) -> list[bytes | memoryview]:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netstack.transport.tcp.reassembly import PIECE_OVERHEAD, OutOfOrderQueue
+from netstack.transport.tcp.receiver import Receiver
 
 INSERTS = st.lists(
     st.tuples(st.integers(0, 60), st.lists(st.binary(min_size=1, max_size=8), max_size=3)),
@@ -28,6 +29,10 @@ def fill(queue, inserts, first=0):
     return model
 
 
+def ranges(queue):
+    return [queue.range(index) for index in range(len(queue))]
+
+
 def runs(model):
     result = []
     for at in sorted(model):
@@ -43,7 +48,7 @@ def runs(model):
 def test_queue_holds_the_first_copy_of_every_octet(first, inserts):
     queue = OutOfOrderQueue()
     model = fill(queue, inserts, first)
-    assert queue.ranges() == runs(model)
+    assert ranges(queue) == runs(model)
     assert bool(queue) == bool(model)
     for start, end in runs(model):
         taken = b"".join(queue.take(start))
@@ -63,7 +68,7 @@ def test_take_in_the_middle_forgets_what_lies_before(inserts, position):
         at += 1
     assert b"".join(queue.take(position)) == expected
     left = {octet: value for octet, value in model.items() if octet > max(position, at)}
-    assert queue.ranges() == runs(left)
+    assert ranges(queue) == runs(left)
     held = sum(len(piece) + PIECE_OVERHEAD for pieces in queue._pieces for piece in pieces)
     assert queue.charged == held
 
@@ -104,3 +109,53 @@ def test_tcp_24_one_octet_floods_stay_bounded(make_peer, order):
     assert used < 4 * 20_000
     peer.inject("A", seq=1, ack=1, data=b"ab")
     assert peer.connection.receive(100_000, peer.now)[:2] == b"ab"
+
+
+@given(INSERTS, st.integers(-1, 70))
+def test_every_held_octet_is_found_in_its_range(inserts, position):
+    queue = OutOfOrderQueue()
+    model = fill(queue, inserts)
+    index = queue.find(position)
+    assert (index >= 0) == (position in model)
+    if index >= 0:
+        start, end = queue.range(index)
+        assert start <= position < end
+
+
+@pytest.mark.parametrize("first", [0, 2**32 - 30])
+@given(
+    arrivals=st.lists(st.tuples(st.integers(0, 60), st.binary(min_size=1, max_size=9))),
+    fin=st.none() | st.integers(0, 70),
+    limit=st.integers(-1, 5),
+)
+def test_text_in_any_order_gives_the_stream_and_blocks_in_order_of_arrival(
+    first, arrivals, fin, limit
+):
+    receiver = Receiver(1000)
+    receiver.open(first - 1)
+    receiver.rcv_adv = first + 70
+    receiver.fin_seq = None if fin is None else first + fin
+    end = 70 if fin is None else fin
+    model, latest, stream = {}, [], 0
+    for start, data in arrivals:
+        advanced = receiver.take_text(first + start, [memoryview(data)], len(data))
+        model = {at: octet for at, octet in enumerate(data, start) if at < end} | model
+        if stream < start < end:
+            latest.insert(0, start)
+        before = stream
+        while stream in model:
+            stream += 1
+        assert (advanced, receiver.rcv_nxt) == (stream - before, first + stream)
+    if receiver.buffer is not None:
+        assert receiver.buffer.take(100) == bytes(model[at] for at in range(stream))
+    held = [block for block in runs(model) if block[0] > stream]
+    blocks = []
+    for position in latest[:8]:
+        blocks += [each for each in held if each[0] <= position < each[1] and each not in blocks]
+    blocks += [each for each in held if each not in blocks]
+    told = [(first + left, first + right + (right == fin)) for left, right in blocks]
+    if receiver.duplicate is not None:
+        told.insert(0, receiver.duplicate)
+    expected = [(left % 2**32, right % 2**32) for left, right in told[: max(limit, 0)]]
+    assert receiver.sack_blocks(limit) == expected
+    assert receiver.duplicate is None or limit <= 0
