@@ -390,6 +390,27 @@ def merge(frames, states, Py_ssize_t link):
         PyMem_Free(burst.pieces)
 
 
+def span_octets(octets, spans, Py_ssize_t at):
+    """Return a copy of a frame; see ``span_octets_py`` of ``netstack.device.burst``."""
+    cdef Py_buffer memory, numbers
+    cdef int64_t start, length
+    PyObject_GetBuffer(spans, &numbers, PyBUF_SIMPLE)
+    try:
+        if not 0 <= at <= numbers.len // <Py_ssize_t>sizeof(int64_t) - 2:
+            raise IndexError("array index out of range")
+        start = (<int64_t *>numbers.buf)[at]
+        length = (<int64_t *>numbers.buf)[at + 1]
+    finally:
+        PyBuffer_Release(&numbers)
+    PyObject_GetBuffer(octets, &memory, PyBUF_SIMPLE)
+    try:
+        if not 0 <= length <= memory.len or not 0 <= start <= memory.len - length:
+            raise ValueError("a frame outside of its octets")
+        return PyBytes_FromStringAndSize(<char *>memory.buf + start, length)
+    finally:
+        PyBuffer_Release(&memory)
+
+
 def merge_spans(octets, spans, Py_ssize_t count, Py_ssize_t link):
     """Return what becomes of ``count`` frames that lie in one piece of memory.
 

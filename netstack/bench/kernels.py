@@ -22,8 +22,9 @@ from netstack import _ext
 from netstack.bench.result import BenchError, Result, Work
 from netstack.core.address import parse_address
 from netstack.core.checksum import copy_and_sum_py, internet_sum_py, sum_pieces_py
+from netstack.device.burst import SPAN
 from netstack.device.cut import cut_py
-from netstack.device.io import SPAN, read_frames_py, write_burst_py, write_pieces_py
+from netstack.device.io import read_frames_py, write_burst_py, write_pieces_py
 from netstack.device.merge import merge_py
 from netstack.driver.background import MAX_TICK_S, MIN_TICK_S
 from netstack.driver.pulse import PulsePy

@@ -8,20 +8,39 @@ where the frames lie and makes objects of what comes out.
 
 from __future__ import annotations
 
-import os
-import sys
 from array import array
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from netstack.device.io import SPAN, read_frames, span_octets
+from netstack import _ext
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from typing_extensions import Buffer
+
+SPAN: Final = 2
+"""Numbers that tell of a frame: where it begins, and its length."""
+
 MAX_FRAMES = 64
 _ROOM = 100 * 1024  # octets; as many frames of an Ethernet
 _LARGE = 16  # frames of the largest size that there is room for
-_count = getattr(sys, "getrefcount", None)
+
+
+def span_octets_py(octets: Buffer, spans: array[int], at: int) -> bytes:
+    """Return a copy of the frame whose numbers begin at ``at`` of ``spans``.
+
+    Raises: ValueError for a frame outside of ``octets``.
+    """
+    start, length = spans[at], spans[at + 1]
+    if length < 0 or not 0 <= start <= len(octets) - length:  # type: ignore[arg-type]
+        raise ValueError("a frame outside of its octets")
+    return bytes(memoryview(octets)[start : start + length])
+
+
+if _ext.COMPILED:
+    from netstack._ext.coalesce import span_octets as span_octets
+else:
+    span_octets = span_octets_py
 
 
 class Burst:
@@ -31,26 +50,19 @@ class Burst:
     octets of all frames.
     """
 
-    __slots__ = ("_largest", "_length", "octets", "spans", "total")
+    __slots__ = ("_length", "octets", "spans", "total")
 
     def __init__(self, largest: int) -> None:
         """Make room for frames of up to ``largest`` octets."""
-        self._largest = largest
         self._length = 0
         self.total = 0
         self.octets = bytearray(max(_ROOM, _LARGE * largest))
         self.spans = array("q", bytes(8 * SPAN * MAX_FRAMES))
 
-    def fill(self, descriptor: int, limit: int) -> None:
-        """Read what waits, up to ``limit`` frames.
-
-        Raises: OSError if the first read fails.
-        """
-        self._length = 0
-        count, self.total = read_frames(descriptor, self.octets, self.spans, self._largest, limit)
-        if count < 0:
-            raise OSError(-count, os.strerror(-count))
+    def hold(self, count: int, total: int) -> None:
+        """Note that ``count`` frames of ``total`` octets were put in."""
         self._length = count
+        self.total = total
 
     def __len__(self) -> int:
         return self._length
@@ -73,42 +85,3 @@ class Burst:
             spans.extend(spans[at : at + SPAN])  # it keeps its length
             del spans[at : at + SPAN]
             self._length -= 1
-
-
-class BurstReader:
-    """Reads bursts of frames of up to ``largest`` octets.
-
-    A burst that nobody holds any more is filled again: memory that was just used is warm.
-    """
-
-    __slots__ = ("_burst", "_largest")
-
-    def __init__(self, largest: int) -> None:
-        self._largest = largest
-        self._burst: Burst | None = None
-
-    def read(self, descriptor: int, limit: int) -> Burst:
-        """Return what waits, up to ``limit`` frames; 64 at most.
-
-        Raises: OSError if the first read fails.
-        """
-        burst = self._burst
-        if burst is None or _references(self) != _ALONE:
-            burst = self._burst = Burst(self._largest)
-        burst.fill(descriptor, limit)
-        return burst
-
-
-def _references(reader: BurstReader) -> int:
-    """Return how many references to its burst are counted."""
-    return -1 if _count is None else int(_count(reader._burst))
-
-
-def _alone() -> int:
-    """Return how many those are where ``read`` asks and nobody has it; -2 where none counts."""
-    reader = BurstReader(1)
-    burst = reader._burst = Burst(1)
-    return _references(reader) if burst is not None and _count is not None else -2
-
-
-_ALONE = _alone()

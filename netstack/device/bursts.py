@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from typing import TYPE_CHECKING, Final
 
 from netstack.device.base import Checksum, Frame
-from netstack.device.io import read_frame, write_frame
+from netstack.device.burst import Burst
+from netstack.device.io import read_frame, read_frames, write_frame
 from netstack.device.pool import COPY_BELOW
 from netstack.device.vnet import LENGTH, NOTHING, apply, pack, pack_into
 
@@ -27,6 +29,7 @@ BUSY: Final = (errno.EAGAIN, errno.ENOBUFS)
 _MAX_PIECES: Final = 1000  # of a frame; IOV_MAX is 1024
 _LATER: Final = (errno.EAGAIN, errno.EINTR)
 _PARTIAL: Final = Checksum.PARTIAL
+_count: Final = getattr(sys, "getrefcount", None)
 
 
 def read_vnet(
@@ -98,3 +101,49 @@ def _write(descriptor: int, front: bytes, frame: Frame, start: int) -> bool:
     if code and code not in BUSY:
         raise OSError(code, os.strerror(code))
     return not code
+
+
+# ---- wire frames in numbers ------------------------------------------------------------------
+
+
+class BurstReader:
+    """Reads bursts of frames of up to ``largest`` octets.
+
+    A burst that nobody holds any more is filled again: memory that was just used is warm.
+    """
+
+    __slots__ = ("_burst", "_largest")
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._burst: Burst | None = None
+
+    def read(self, descriptor: int, limit: int) -> Burst:
+        """Return what waits, up to ``limit`` frames; 64 at most.
+
+        Raises: OSError if the first read fails.
+        """
+        burst = self._burst
+        if burst is None or _references(self) != _ALONE:
+            burst = self._burst = Burst(self._largest)
+        count, total = read_frames(descriptor, burst.octets, burst.spans, self._largest, limit)
+        if count < 0:
+            burst.hold(0, 0)
+            raise OSError(-count, os.strerror(-count))
+        burst.hold(count, total)
+        return burst
+
+
+def _references(reader: BurstReader) -> int:
+    """Return how many references to its burst are counted."""
+    return -1 if _count is None else int(_count(reader._burst))
+
+
+def _alone() -> int:
+    """Return how many those are where ``read`` asks and nobody has it; -2 where none counts."""
+    reader = BurstReader(1)
+    burst = reader._burst = Burst(1)
+    return _references(reader) if burst is not None and _count is not None else -2
+
+
+_ALONE = _alone()

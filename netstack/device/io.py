@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from netstack import _ext
+from netstack.device.burst import SPAN
 
 if TYPE_CHECKING:
     from array import array
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 _MAX_PIECES: Final = 1024  # IOV_MAX
 _MAX_VNET: Final = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
 
-
-SPAN: Final = 2
-"""Numbers that tell of a frame that was read: where it begins, and its length."""
 
 _ALIGNED: Final = 64  # octets: each frame begins a line of the cache
 
@@ -62,17 +60,6 @@ def read_frames_py(
         total += length
         at += -(-length // _ALIGNED) * _ALIGNED
     return count, total
-
-
-def span_octets_py(octets: Buffer, spans: array[int], at: int) -> bytes:
-    """Return a copy of the frame whose numbers begin at ``at`` of ``spans``.
-
-    Raises: ValueError for a frame outside of ``octets``.
-    """
-    start, length = spans[at], spans[at + 1]
-    if length < 0 or not 0 <= start <= len(octets) - length:  # type: ignore[arg-type]
-        raise ValueError("a frame outside of its octets")
-    return bytes(memoryview(octets)[start : start + length])
 
 
 def write_burst_py(
@@ -167,14 +154,12 @@ def write_frame_py(
 if _ext.COMPILED:
     from netstack._ext.io import read_frame as read_frame
     from netstack._ext.io import read_frames as read_frames
-    from netstack._ext.io import span_octets as span_octets
     from netstack._ext.io import write_burst as write_burst
     from netstack._ext.io import write_frame as write_frame
     from netstack._ext.io import write_pieces as write_pieces
 else:
     read_frame = read_frame_py
     read_frames = read_frames_py
-    span_octets = span_octets_py
     write_burst = write_burst_py
     write_frame = write_frame_py
     write_pieces = write_pieces_py

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from netstack import _ext
 from netstack.core.checksum import internet_sum_py
 from netstack.device.acks import is_pure, supersedes
-from netstack.device.io import SPAN
+from netstack.device.burst import SPAN
 
 if TYPE_CHECKING:
     from array import array
@@ -141,7 +141,7 @@ def merge_py(frames: Sequence[Buffer], states: bytes | None, link: int) -> list[
 
 
 def merge_spans_py(octets: Buffer, spans: array[int], count: int, link: int) -> list[Merged]:
-    """Return what becomes of the first ``count`` frames that ``spans`` tells of (``io``).
+    """Return what becomes of the first ``count`` frames that ``spans`` tells of (``burst``).
 
     Raises: ValueError for frames outside of ``octets``, or another link header.
     """

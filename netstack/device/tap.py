@@ -23,7 +23,6 @@ from netstack.core.address import parse_address
 from netstack.core.errors import DeviceError
 from netstack.device import bursts, vnet
 from netstack.device.base import Capabilities, Device, Frame, Medium
-from netstack.device.burst import BurstReader
 from netstack.device.io import write_burst
 from netstack.device.pool import BufferPool
 
@@ -323,9 +322,9 @@ class TapDevice(Device):
             os.close(descriptor)
 
 
-def _make_reader(mtu: int) -> BurstReader:
+def _make_reader(mtu: int) -> bursts.BurstReader:
     # A VLAN tag on top; the kernel truncates what doesn't fit.
-    return BurstReader(max(mtu + 18, 2048))
+    return bursts.BurstReader(max(mtu + 18, 2048))
 
 
 def _set_offloads(descriptor: int, name: str, *, wanted: bool) -> int:

@@ -9,9 +9,9 @@ import pytest
 
 from netstack.core.rng import Rng
 from netstack.device.base import Capabilities, Device, Medium
-from netstack.device.burst import MAX_FRAMES, Burst, BurstReader
+from netstack.device.burst import MAX_FRAMES, SPAN, Burst
+from netstack.device.bursts import BurstReader
 from netstack.device.impair import ImpairDevice
-from netstack.device.io import SPAN
 from netstack.device.offload import coalesce
 from netstack.stack import Stack
 
@@ -32,9 +32,7 @@ def burst(pair):
     def burst(frames, largest=2048):
         for frame in frames:
             pair[0].send(frame)
-        made = Burst(largest)
-        made.fill(pair[1].fileno(), MAX_FRAMES)
-        return made
+        return BurstReader(largest).read(pair[1].fileno(), MAX_FRAMES)
 
     return burst
 
@@ -64,12 +62,15 @@ def test_frames_left_out_are_gone_and_the_others_stay_as_they_were(burst):
     assert len(made.spans) == SPAN * MAX_FRAMES
 
 
-def test_failed_read_is_an_error_and_leaves_no_frames(burst):
-    made = burst([b"one"])
+def test_failed_read_is_an_error_and_leaves_no_frames(pair):
+    near, far = pair
+    reader = BurstReader(2048)
+    near.send(b"one")
+    assert list(reader.read(far.fileno(), 64)) == [b"one"]
     with pytest.raises(OSError, match="descriptor") as caught:
-        made.fill(-1, 64)
+        reader.read(-1, 64)
     assert caught.value.errno == errno.EBADF
-    assert list(made) == []
+    assert list(reader.read(far.fileno(), 64)) == []
 
 
 def test_burst_that_somebody_holds_stays_as_it_is(pair):

@@ -11,12 +11,12 @@ from array import array
 import pytest
 
 from netstack import _ext
+from netstack.device import burst as bursts
 from netstack.device import io as module
+from netstack.device.burst import SPAN, span_octets_py
 from netstack.device.io import (
-    SPAN,
     read_frame_py,
     read_frames_py,
-    span_octets_py,
     write_burst_py,
     write_frame_py,
     write_pieces_py,
@@ -30,7 +30,8 @@ STEP = 1514
 def implementations():
     found = {"pure": (read_frames_py, span_octets_py, write_burst_py, write_pieces_py)}
     if _ext.COMPILED:
-        from netstack._ext.io import read_frames, span_octets, write_burst, write_pieces
+        from netstack._ext.coalesce import span_octets
+        from netstack._ext.io import read_frames, write_burst, write_pieces
 
         found["compiled"] = (read_frames, span_octets, write_burst, write_pieces)
     return found
@@ -99,7 +100,7 @@ def waiting(end):
 
 def test_the_switch_selects_the_kernels_exactly_if_compiled():
     assert (module.read_frames is not read_frames_py) == _ext.COMPILED
-    assert (module.span_octets is not span_octets_py) == _ext.COMPILED
+    assert (bursts.span_octets is not span_octets_py) == _ext.COMPILED
     assert (module.write_burst is not write_burst_py) == _ext.COMPILED
     assert (module.write_pieces is not write_pieces_py) == _ext.COMPILED
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from netstack import _ext
 from netstack.core.checksum import internet_checksum
 from netstack.device import merge as module
-from netstack.device.io import SPAN
+from netstack.device.burst import SPAN
 from netstack.device.merge import UNKNOWN, VERIFIED, WHOLE, merge_py, merge_spans_py
 
 ACK, PSH, FIN = 16, 8, 1
