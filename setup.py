@@ -43,6 +43,10 @@ socket.base socket.stream
 
 # One of each a stack, so that they have no __slots__; extension types all the same.
 SINGLE = (
+    "netstack.device.base.Device",
+    "netstack.device.impair.ImpairDevice",
+    "netstack.device.middleware.Middleware",
+    "netstack.device.tap.TapDevice",
     "netstack.driver.repair.Repairs",
     "netstack.driver.section.Sections",
     "netstack.driver.turns.Turns",

@@ -160,12 +160,32 @@ class Device:
     def __init__(self, name: str, capabilities: Capabilities) -> None:
         self.name = name
         self.capabilities = capabilities
-        self.on_pending: Callable[[], None] | None = None
+        self._on_pending: Callable[[], None] | None = None
+        self._on_drop: Callable[[str, int], None] | None = None
+
+    @property
+    def on_pending(self) -> Callable[[], None] | None:
         """Called (by a device without descriptor) when frames became pending; set by a driver.
-        It must only take a note: never step a stack from it."""
-        self.on_drop: Callable[[str, int], None] | None = None
-        """Told of each frame that ends in the device, by reason and wire frames; set by the
-        interface, which counts it."""
+
+        It must only take a note: never step a stack from it.
+        """
+        return self._on_pending
+
+    @on_pending.setter
+    def on_pending(self, callback: Callable[[], None] | None) -> None:
+        self._on_pending = callback
+
+    @property
+    def on_drop(self) -> Callable[[str, int], None] | None:
+        """Told of each frame that ends in the device, by reason and wire frames.
+
+        Set by the interface, which counts it.
+        """
+        return self._on_drop
+
+    @on_drop.setter
+    def on_drop(self, callback: Callable[[str, int], None] | None) -> None:
+        self._on_drop = callback
 
     def drop(self, reason: str, segments: int = 1) -> None:
         """Have a frame counted that ends here."""

@@ -11,7 +11,7 @@ from collections import deque
 from math import inf, log
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from netstack.device.base import Frame, Medium, as_frame, only_octets
+from netstack.device.base import Device, Frame, Medium, as_frame, only_octets
 from netstack.device.burst import Burst
 from netstack.device.middleware import Middleware
 from netstack.device.offload import wire_octets
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from netstack.core.rng import Rng
-    from netstack.device.base import Device
 
 _ETHERNET = 14  # octets of an Ethernet II header
 _F = TypeVar("_F", Frame, bytes, "Frame | bytes")
@@ -288,7 +287,7 @@ class ImpairDevice(Middleware):
         duplicate: float = 0.0,
         corrupt: float = 0.0,
     ) -> None:
-        super().__init__(inner)
+        Middleware.__init__(self, inner)  # no super(): C has none
 
         def lane(direction: str) -> _Lane:
             return _Lane(
@@ -337,7 +336,7 @@ class ImpairDevice(Middleware):
         down: _Lane = self._down
         if down.idle and not down.passed:
             return self.inner.transmit_cuts(octets, step, first, last)
-        return super().transmit_cuts(octets, step, first, last)
+        return Device.transmit_cuts(self, octets, step, first, last)
 
     def receive_burst(self, limit: int = 64) -> Sequence[Frame | bytes]:
         """Return up to ``limit`` frames that have arrived; late ones going out leave now."""

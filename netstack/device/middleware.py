@@ -16,11 +16,8 @@ class Middleware(Device):
     """Passes everything to ``inner``, under its name and with its capabilities."""
 
     def __init__(self, inner: Device) -> None:
+        Device.__init__(self, inner.name, inner.capabilities)  # no super(): C has none
         self.inner = inner
-        callbacks = inner.on_pending, inner.on_drop
-        super().__init__(inner.name, inner.capabilities)
-        # A device begins with None, and these are the inner one's.
-        self.on_pending, self.on_drop = callbacks
 
     @property
     def on_pending(self) -> Callable[[], None] | None:

@@ -226,7 +226,8 @@ class TapDevice(Device):
             self.close()
             raise
         checksums = bool(granted & _TUN_F_CSUM)
-        super().__init__(
+        Device.__init__(  # no super(): C has none
+            self,
             name,
             Capabilities(
                 Medium.ETHERNET,

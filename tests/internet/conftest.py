@@ -9,17 +9,12 @@ from netstack.core.address import parse_address, parse_cidr
 from netstack.core.checksum import internet_checksum
 from netstack.core.config import Config, Ipv4Config
 from netstack.core.context import Context
-from netstack.device.base import HEADROOM, Capabilities, Frame
+from netstack.device.base import HEADROOM, Capabilities, Device, Frame
 from netstack.internet.internet import Internet
 from netstack.link.interface import Interface
 from netstack.wire.ethernet import EtherType
 from netstack.wire.icmpv4 import ICMPv4Header
 from netstack.wire.ipv4 import IPv4Header
-
-
-class FakeDevice:
-    def __init__(self, mtu):
-        self.capabilities = Capabilities(mtu=mtu)
 
 
 class FakeInterface(Interface):
@@ -31,7 +26,7 @@ class FakeInterface(Interface):
         self.addresses = [parse_cidr(address) for address in addresses]
         self.up = True
         self.handlers = {}
-        self.device = FakeDevice(mtu)
+        self.device = Device(name, Capabilities(mtu=mtu))
         self.on_change = None
         self.on_unresolved = None
         self.refuse_after = None
