@@ -370,9 +370,12 @@ class Sender:
     ) -> tuple[int, int] | None:
         """Enter SACK blocks (RFC 2018); return the D-SACK block if the first is one (RFC 2883).
 
-        What lies outside of what is in flight is ignored: forged, or from an old connection.
+        What lies outside of what is in flight is ignored: forged, or from an old connection. The
+        latest block stands first (RFC 2018 4); what they tell of is taken in the order in which
+        it was sent, or each block behind another would look overtaken by it.
         """
         dsack = None
+        found: list[tuple[int, int]] = []
         for index, block in enumerate(blocks):
             left: int = unwrap(block[0], ack)
             right: int = unwrap(block[1], ack)
@@ -383,7 +386,11 @@ class Sender:
                     dsack = (left, right)
                 continue
             if left >= ack:
-                ranges.extend(self.queue.sack(left, right))
+                found.append((left, right))
+        if len(found) > 1:
+            found.sort()
+        for left, right in found:
+            ranges.extend(self.queue.sack(left, right))
         return dsack
 
     def _make_recovery(self) -> Recovery:

@@ -32,7 +32,7 @@ def test_counts_are_of_wire_segments_with_and_without_super_segments(make_peer, 
     peer = sender_with_sack(make_peer, super_segments=supers)
     info = peer.connection.info()
     assert (info.unacked, info.sacked, info.lost, info.phase) == (10, 0, 0, "OPEN")
-    peer.advance(0.005)
+    peer.advance(0.001)
     sack(peer, 1461, 1461 + 1460, 1461 + 1460 * 5)
     info = peer.connection.info()
     assert info.unacked == 9

@@ -105,6 +105,20 @@ def test_two_duplicates_let_new_segments_go(make_peer, congestion):
     assert new.seq == 1 + MSS * 11
 
 
+@pytest.mark.parametrize("blocks", [((7, 9), (3, 5)), ((9, 10), (7, 8), (3, 5), (1, 2))])
+def test_blocks_told_latest_first_are_no_reordering(make_peer, blocks):
+    """A receiver that acknowledges once for several holes: what it tells of came in order."""
+    peer = sack_peer(make_peer)
+    send(peer, MSS * 10)
+    peer.advance(ROUND_TRIP)
+    told = [(1 + MSS * left, 1 + MSS * right) for left, right in blocks]
+    sent = answer(peer, 1, *told)
+    assert sent[0].seq == 1  # at once: nothing was seen to overtake
+    info = peer.connection.info()
+    assert (info.reordering_seen, info.reordering) == (False, 3)
+    assert peer.stack.counters().get("tcp.reorder_timer", 0) == 0
+
+
 # ---- SACK, from us ------------------------------------------------------------------------------
 
 
@@ -232,3 +246,18 @@ def test_reneging_peer_gets_everything_again(make_peer):
         again = answer(peer, acknowledged)
     assert acknowledged == 1 + MSS * 5
     assert peer.connection.info().send_queue == 0
+
+
+def test_a_window_whose_only_ack_got_lost_is_probed_after_two_milliseconds(make_peer):
+    peer = make_peer().listen()
+    peer.inject("S", seq=0, options=build_syn_options(MSS, 7, None, sack=True))
+    peer.segments()
+    peer.advance(0.0001)
+    peer.inject("A", seq=1, ack=1)
+    peer.connection = peer.listener.accept()
+    send(peer, MSS * 20)
+    peer.advance(0.0019)
+    assert peer.segments() == []
+    peer.advance(0.0002)
+    (probe,) = peer.segments()
+    assert probe.seq == 1 + MSS * 10
