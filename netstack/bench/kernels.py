@@ -2,9 +2,7 @@
 
 A kernel below twice its twin's speed leaves (house rule); what it replaces stays readable. Twins
 call twins: no compiled code helps them. Reading and writing is measured on /dev/zero and
-/dev/null, whose calls cost little, so that what is around the system call shows. The reader alone
-would have to leave; it stays for what happens beside another thread, to which its twin offers
-the interpreter at each frame.
+/dev/null, whose calls cost little, so that what is around the system call shows.
 """
 
 from __future__ import annotations
