@@ -14,6 +14,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 from octets cimport get16, get32, put16
+from spans cimport SPAN, lies_within
 from sum cimport choose_loops, fold16, host16, sum_octets
 
 choose_loops()
@@ -32,7 +33,6 @@ cdef enum:
     MERGEABLE = 0x19  # FIN, PSH, ACK
     CLOSED = 0x100  # a piece was shorter than the first
     TCP = 6
-    SPAN = 2  # numbers of a frame: start, length
 
 # What is known of a frame's TCP checksum when it is given.
 cdef enum:
@@ -393,20 +393,19 @@ def merge(frames, states, Py_ssize_t link):
 def span_octets(octets, spans, Py_ssize_t at):
     """Return a copy of a frame; see ``span_octets_py`` of ``netstack.device.burst``."""
     cdef Py_buffer memory, numbers
-    cdef int64_t start, length
+    cdef int64_t span[SPAN]
     PyObject_GetBuffer(spans, &numbers, PyBUF_SIMPLE)
     try:
-        if not 0 <= at <= numbers.len // <Py_ssize_t>sizeof(int64_t) - 2:
+        if not 0 <= at <= numbers.len // <Py_ssize_t>sizeof(int64_t) - SPAN:
             raise IndexError("array index out of range")
-        start = (<int64_t *>numbers.buf)[at]
-        length = (<int64_t *>numbers.buf)[at + 1]
+        memcpy(span, <int64_t *>numbers.buf + at, sizeof(span))
     finally:
         PyBuffer_Release(&numbers)
     PyObject_GetBuffer(octets, &memory, PyBUF_SIMPLE)
     try:
-        if not 0 <= length <= memory.len or not 0 <= start <= memory.len - length:
+        if not lies_within(span, memory.len):
             raise ValueError("a frame outside of its octets")
-        return PyBytes_FromStringAndSize(<char *>memory.buf + start, length)
+        return PyBytes_FromStringAndSize(<char *>memory.buf + span[0], span[1])
     finally:
         PyBuffer_Release(&memory)
 
@@ -431,7 +430,7 @@ def merge_spans(octets, spans, Py_ssize_t count, Py_ssize_t link):
             try:
                 span = <const int64_t *>numbers.buf
                 for index in range(count):
-                    if not 0 <= span[0] <= memory.len or not 0 <= span[1] <= memory.len - span[0]:
+                    if not lies_within(span, memory.len):
                         raise ValueError("a frame outside of its octets")
                     burst.pieces[index].octets = <const unsigned char *>memory.buf + span[0]
                     burst.pieces[index].length = span[1]

@@ -15,6 +15,7 @@ from libc.stdint cimport int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 from posix.unistd cimport read, write
+from spans cimport SPAN
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:
@@ -26,8 +27,7 @@ cdef enum:
     MAX_VNET = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
     MAX_PIECES = 1024  # IOV_MAX
     FEW = 20  # pieces of a frame that need no memory of their own
-    ALIGNED = 64
-    SPAN = 2
+    ALIGNED = 64  # octets: each frame begins a line of the cache
 
 
 def read_frames(int fd, octets, spans, Py_ssize_t largest, Py_ssize_t limit):

@@ -12,7 +12,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from typing_extensions import Buffer
 
@@ -242,6 +242,14 @@ class ReceiveBuffer:
 def _held(piece: bytes | bytearray | memoryview) -> int:
     """Return the octets of memory that ``piece`` keeps."""
     return len(piece.obj) if isinstance(piece, memoryview) else len(piece)  # type: ignore[arg-type]
+
+
+def octets_of(pieces: Sequence[bytes | memoryview]) -> int:
+    """Return how many octets ``pieces`` are together."""
+    octets: int = 0
+    for piece in pieces:
+        octets += len(piece)
+    return octets
 
 
 def unpinned(piece: bytes | memoryview) -> bytes | memoryview:

@@ -26,15 +26,23 @@ _ROOM = 100 * 1024  # octets; as many frames of an Ethernet
 _LARGE = 16  # frames of the largest size that there is room for
 
 
+def span_view(octets: memoryview, spans: array[int], at: int) -> memoryview:
+    """Return the frame whose numbers begin at ``at`` of ``spans``, where it lies.
+
+    Raises: ValueError for a frame outside of ``octets``.
+    """
+    start, length = spans[at], spans[at + 1]
+    if length < 0 or not 0 <= start <= len(octets) - length:
+        raise ValueError("a frame outside of its octets")
+    return octets[start : start + length]
+
+
 def span_octets_py(octets: Buffer, spans: array[int], at: int) -> bytes:
     """Return a copy of the frame whose numbers begin at ``at`` of ``spans``.
 
     Raises: ValueError for a frame outside of ``octets``.
     """
-    start, length = spans[at], spans[at + 1]
-    if length < 0 or not 0 <= start <= len(octets) - length:  # type: ignore[arg-type]
-        raise ValueError("a frame outside of its octets")
-    return bytes(memoryview(octets)[start : start + length])
+    return bytes(span_view(memoryview(octets), spans, at))
 
 
 if _ext.COMPILED:

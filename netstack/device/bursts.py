@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from typing import TYPE_CHECKING, Final
 
 from netstack.device.base import Checksum, Frame
 from netstack.device.burst import Burst
 from netstack.device.io import read_frame, read_frames, write_frame
-from netstack.device.pool import COPY_BELOW
+from netstack.device.pool import COPY_BELOW, count_references
 from netstack.device.vnet import LENGTH, NOTHING, apply, pack, pack_into
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ BUSY: Final = (errno.EAGAIN, errno.ENOBUFS)
 _MAX_PIECES: Final = 1000  # of a frame; IOV_MAX is 1024
 _LATER: Final = (errno.EAGAIN, errno.EINTR)
 _PARTIAL: Final = Checksum.PARTIAL
-_count: Final = getattr(sys, "getrefcount", None)
 
 
 def read_vnet(
@@ -123,9 +121,9 @@ class BurstReader:
 
         Raises: OSError if the first read fails.
         """
+        if self._burst is None or _references(self) != _ALONE:
+            self._burst = Burst(self._largest)
         burst = self._burst
-        if burst is None or _references(self) != _ALONE:
-            burst = self._burst = Burst(self._largest)
         count, total = read_frames(descriptor, burst.octets, burst.spans, self._largest, limit)
         if count < 0:
             burst.hold(0, 0)
@@ -135,15 +133,15 @@ class BurstReader:
 
 
 def _references(reader: BurstReader) -> int:
-    """Return how many references to its burst are counted."""
-    return -1 if _count is None else int(_count(reader._burst))
+    """Return how many references to its burst are counted, 0 where nothing counts."""
+    return 0 if count_references is None else int(count_references(reader._burst))
 
 
 def _alone() -> int:
-    """Return how many those are where ``read`` asks and nobody has it; -2 where none counts."""
+    """Return how many those are while nobody else has one; never 0."""
     reader = BurstReader(1)
-    burst = reader._burst = Burst(1)
-    return _references(reader) if burst is not None and _count is not None else -2
+    reader._burst = Burst(1)
+    return _references(reader) or -1
 
 
 _ALONE = _alone()

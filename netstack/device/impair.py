@@ -106,36 +106,20 @@ class Impairment:
         For a wire on which nothing else happens.
         """
         count: int = len(frames)
-        kept = frames
         if self.loss != self._passing_at:
             self._passing_at = self.loss
             self._passing = self._until_lost()
-        if self._passing >= count:
-            self._passing -= count
-        else:
-            kept = self._pick(frames)
-        through: int = len(kept)
-        counters = self.counters
-        counters.sent += count
-        counters.delivered += through
-        counters.lost += count - through
-        return kept
-
-    def _pick(self, frames: Sequence[_F]) -> Sequence[_F]:
-        count: int = len(frames)
-        lost = []
+        lost: list[int] = []
         at: float = self._passing
         while at < count:
             lost.append(int(at))
             at += 1 + self._until_lost()
         self._passing = at - count
-        if isinstance(frames, Burst):
-            frames.leave_out(lost)
-            return frames
-        kept = list(frames)
-        for index in reversed(lost):
-            del kept[index]
-        return kept
+        counters = self.counters
+        counters.sent += count
+        counters.delivered += count - len(lost)
+        counters.lost += len(lost)
+        return _without(frames, lost) if lost else frames
 
     def _until_lost(self) -> float:
         """Return how many frames pass until the next is lost: one draw for all of them.
@@ -206,6 +190,17 @@ def _ip_packet(octets: bytes, medium: Medium) -> tuple[int, int]:
     else:
         length = int.from_bytes(octets[start + 2 : start + 4], "big")
     return start, min(length, there)
+
+
+def _without(frames: Sequence[_F], lost: list[int]) -> Sequence[_F]:
+    """Return ``frames`` but those at ``lost``, which ascend; of a burst it is the same one."""
+    if isinstance(frames, Burst):
+        frames.leave_out(lost)
+        return frames
+    kept = list(frames)
+    for index in reversed(lost):
+        del kept[index]
+    return kept
 
 
 class _Lane:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _MAX_PIECES: Final = 1024  # IOV_MAX
 _MAX_VNET: Final = 64  # octets of a virtio-net header: 10, 12 or 20 are in use
-
-
 _ALIGNED: Final = 64  # octets: each frame begins a line of the cache
 
 

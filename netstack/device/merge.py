@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from netstack import _ext
 from netstack.core.checksum import internet_sum_py
 from netstack.device.acks import is_pure, supersedes
-from netstack.device.burst import SPAN
+from netstack.device.burst import SPAN, span_view
 
 if TYPE_CHECKING:
     from array import array
@@ -148,12 +148,7 @@ def merge_spans_py(octets: Buffer, spans: array[int], count: int, link: int) -> 
     view = memoryview(octets)
     if not 0 <= count <= len(spans) // SPAN:
         raise ValueError(f"{count} frames of fewer")
-    frames = []
-    for at in range(0, SPAN * count, SPAN):
-        start, length = spans[at : at + SPAN]
-        if not (0 <= start <= len(view) and 0 <= length <= len(view) - start):
-            raise ValueError("a frame outside of its octets")
-        frames.append(view[start : start + length])
+    frames = [span_view(view, spans, SPAN * index) for index in range(count)]
     return merge_py(frames, None, link)
 
 

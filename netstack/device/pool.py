@@ -21,7 +21,8 @@ COPY_BELOW: Final = SIZE // 4
 MAX_LENT: Final = 128
 """Buffers that are followed; those lent beyond are left to the collector."""
 
-_count = getattr(sys, "getrefcount", None)
+count_references = getattr(sys, "getrefcount", None)
+"""What counts the references to an object; None where nothing does."""
 
 
 def _references() -> int:
@@ -29,11 +30,11 @@ def _references() -> int:
 
     The queue's and that of a variable; the call's own only where the interpreter runs this.
     """
-    if _count is None:
+    if count_references is None:
         return 0
     lent = deque((bytearray(),))
     buffer = lent[0]
-    return int(_count(buffer))
+    return int(count_references(buffer))
 
 
 _REFERENCES = _references()
@@ -58,7 +59,7 @@ class BufferPool:
         # What came first is usually read first; one that is kept long must not hide the rest.
         for _ in range(min(len(lent), 2)):
             buffer = lent[0]
-            if _count is not None and _count(buffer) == _REFERENCES:
+            if count_references is not None and count_references(buffer) == _REFERENCES:
                 lent.popleft()
                 return buffer
             lent.rotate(-1)

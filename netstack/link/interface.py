@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from netstack.core.buffer import octets_of
 from netstack.core.errors import DeviceError
 from netstack.core.trace import FrameReceived
 from netstack.device.base import as_frame, only_octets
@@ -84,7 +85,7 @@ class Interface:
             self._octets_received.value += received.total
         elif len(received) > 1 and only_octets(received):
             self._frames_received.value += len(received)
-            self._octets_received.value += _octets_of(received)
+            self._octets_received.value += octets_of(received)
         else:
             frames = [as_frame(each) for each in received]
             supers = self._count_frames(frames)
@@ -205,10 +206,3 @@ class Interface:
     def _changed(self) -> None:
         if self.on_change is not None:
             self.on_change()
-
-
-def _octets_of(frames: Sequence[bytes]) -> int:
-    octets: int = 0
-    for each in frames:
-        octets += len(each)
-    return octets

@@ -348,10 +348,7 @@ def build_sack(blocks: Sequence[tuple[int, int]]) -> bytes:
         return b""
     if count >= len(_SACKS):
         raise ValueError(f"{count} SACK blocks")
-    edges: list[int] = []
-    for left, right in blocks:
-        edges.append(left)
-        edges.append(right)
+    edges = [edge for block in blocks for edge in block]
     return _SACKS[count].pack(_SACK_HEAD + 8 * count, *edges)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import struct
 import subprocess
 import threading
@@ -17,6 +18,16 @@ from netstack.device.base import HEADROOM, Checksum, Frame, GsoType, Medium
 
 LINK = b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\0"
 SOURCE, DESTINATION = bytes((10, 0, 0, 1)), bytes((10, 0, 0, 2))
+
+
+@pytest.fixture
+def pair():
+    """Two ends that keep the bounds of what is written, and never block."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    near.setblocking(False)
+    far.setblocking(False)
+    with near, far:
+        yield near, far
 
 
 class Frames:

@@ -17,15 +17,6 @@ from netstack.stack import Stack
 
 
 @pytest.fixture
-def pair():
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    near.setblocking(False)
-    far.setblocking(False)
-    with near, far:
-        yield near, far
-
-
-@pytest.fixture
 def burst(pair):
     """Return a burst of the given frames."""
 

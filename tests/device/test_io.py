@@ -79,16 +79,6 @@ def write_pieces(both):
     return both[3]
 
 
-@pytest.fixture
-def pair():
-    """Two ends that keep the bounds of what is written, and never block."""
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    near.setblocking(False)
-    far.setblocking(False)
-    with near, far:
-        yield near, far
-
-
 def waiting(end):
     found = []
     while True:

@@ -61,7 +61,7 @@ def test_only_so_many_are_followed(pool):
 
 
 def test_without_counts_each_frame_gets_a_fresh_buffer(pool, monkeypatch):
-    monkeypatch.setattr(pool_module, "_count", None)
+    monkeypatch.setattr(pool_module, "count_references", None)
     buffer = pool.take()
     pool.lend(buffer)
     number = id(buffer)

@@ -30,9 +30,6 @@ class OutOfOrderQueue:
         self._pieces: list[list[bytes | memoryview]] = []
         self.charged = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._starts)
-
     def __len__(self) -> int:
         """Return how many ranges there are."""
         return len(self._starts)
@@ -61,9 +58,8 @@ class OutOfOrderQueue:
 
     def _insert_piece(self, start: int, piece: bytes | memoryview) -> int:
         end: int = start + len(piece)
-        count: int = len(self._starts)
-        last: int = count - 1
-        if start < end and (not count or self._ends[last] <= start):
+        last: int = len(self._starts) - 1
+        if start < end and (last < 0 or self._ends[last] <= start):
             # Most often it lies behind all that is held.
             self._add(last, start, end, unpinned(piece))
             return end - start

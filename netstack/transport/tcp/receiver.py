@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from netstack.core.buffer import ReceiveBuffer
+from netstack.core.buffer import ReceiveBuffer, octets_of
 from netstack.core.seqnum import MASK
 from netstack.core.timers import NEVER
 from netstack.core.trace import Reason
@@ -204,7 +204,7 @@ class Receiver:
                 # Through the queue, so that octets that arrived earlier win over these.
                 queue.insert(start, pieces)
                 pieces = queue.take(start)
-            end = start + _octets(pieces)
+            end = start + octets_of(pieces)
             if self.fin_seq is not None and end > self.fin_seq:
                 # It came before the FIN that says that it cannot be.
                 end = self.fin_seq
@@ -228,7 +228,7 @@ class Receiver:
         if self.out_of_order is None:
             self.out_of_order = OutOfOrderQueue()
         if not self.out_of_order.insert(start, pieces):
-            self.duplicate = (start, start + _octets(pieces))
+            self.duplicate = (start, start + octets_of(pieces))
         self.recent = (start, *self.recent[:MAX_RECENT])
 
     def forget_out_of_order(self) -> int:
@@ -312,13 +312,6 @@ class Receiver:
         """The application sends: an exchange back and forth needs no quick ACKs any more."""
         if self.quickack is not None and now - self.quickack.heard_at < delay:
             self.quickack = None
-
-
-def _octets(pieces: Sequence[bytes | memoryview]) -> int:
-    octets: int = 0
-    for piece in pieces:
-        octets += len(piece)
-    return octets
 
 
 def _cut(pieces: Sequence[bytes | memoryview], start: int, end: int) -> list[bytes | memoryview]:

@@ -387,8 +387,7 @@ class Sender:
                 continue
             if left >= ack:
                 found.append((left, right))
-        if len(found) > 1:
-            found.sort()
+        found.sort()
         for left, right in found:
             ranges.extend(self.queue.sack(left, right))
         return dsack
